@@ -1,0 +1,67 @@
+//! What a dialect needs to know of a model to list or describe it. The proxy fills these in.
+
+use time::OffsetDateTime;
+
+use super::Capability;
+
+/// A model that can be asked for.
+#[derive(Clone, Debug)]
+pub struct ModelCard {
+    /// The configured name, no tag.
+    pub name: String,
+    /// When its file last changed.
+    pub modified: OffsetDateTime,
+    /// Bytes on disk.
+    pub size: u64,
+    /// 64 hex digits that identify its content.
+    pub digest: String,
+    /// Format and family.
+    pub details: Details,
+    /// What it can do.
+    pub capabilities: Vec<Capability>,
+    /// The model's Jinja chat template, if it has one, or the configured override.
+    pub template: String,
+    /// The configured system text.
+    pub system: String,
+    /// The configured options, name and JSON value, for `parameters`.
+    pub parameters: Vec<(String, serde_json::Value)>,
+    /// The licence text or name, if the file names one.
+    pub license: String,
+    /// Where the file is, for the `FROM` line of `modelfile`.
+    pub path: String,
+    /// GGUF key/values: scalars and arrays, `general.name` and `tokenizer.chat_template` left out, arrays over five entries
+    /// as null.
+    pub model_info: serde_json::Map<String, serde_json::Value>,
+    /// The same with all arrays whole; fetched only for `verbose`.
+    pub tensors: Vec<(String, String, Vec<u64>)>,
+}
+
+/// Ollama's `details`.
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    /// `llama`, `bert`…
+    pub family: String,
+    /// Such as `8.0B`.
+    pub parameter_size: String,
+    /// Such as `Q4_0`.
+    pub quantization_level: String,
+    /// Trained context in tokens.
+    pub context_length: u64,
+    /// Length of a hidden state.
+    pub embedding_length: u64,
+}
+
+/// A model in memory, for `/api/ps`.
+#[derive(Clone, Debug)]
+pub struct LoadedModel {
+    /// What it is.
+    pub card: ModelCard,
+    /// Bytes in use, all replicas.
+    pub memory: u64,
+    /// The part on GPUs.
+    pub device_memory: u64,
+    /// When it will be unloaded if nothing comes; `None`: never.
+    pub expires: Option<OffsetDateTime>,
+    /// Context per sequence in tokens.
+    pub context: u64,
+}

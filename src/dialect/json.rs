@@ -1,0 +1,1 @@
+//! JSON as the mirrored servers read and write it.

@@ -1,0 +1,135 @@
+//! Dialects: the APIs that clients speak. A dialect parses a request into canonical terms ([`Call`]) and renders events
+//! back into its own wire form ([`Render`]). It is pure: no I/O, no clock, no configuration; whatever it needs to know
+//! about the model or the time is handed in.
+
+mod card;
+mod endpoint;
+mod json;
+pub mod ollama;
+pub mod openai;
+
+use bytes::BytesMut;
+
+pub use card::{Details, LoadedModel, ModelCard};
+pub use endpoint::{Dialect, Endpoint};
+
+use crate::error::Error;
+use crate::generation::{Done, Embedding, Embeddings, Event, Generation};
+use crate::units::KeepAlive;
+
+/// A request for work, in canonical terms.
+pub struct Call {
+    /// The model as the client wrote it; answers echo it. The `model` fields inside `work` hold the same text until
+    /// dispatch resolves the name.
+    pub model: String,
+    /// Overrides the model's own; `None` keeps what is in force.
+    pub keep_alive: Option<KeepAlive>,
+    /// What to do.
+    pub work: Work,
+    /// What the model must be able to do: `(capability, error if it cannot)`.
+    pub needs: Vec<(Capability, Error)>,
+    /// A complaint that comes after "model not found" in the order of checks, as in Ollama.
+    pub objection: Option<Error>,
+    /// Answer piece by piece.
+    pub stream: bool,
+    /// Turns the results into bytes.
+    pub render: Box<dyn Render>,
+}
+
+/// What a [`Call`] wants done.
+pub enum Work {
+    /// One generation per choice (`n`); at least one.
+    Generate(Vec<Generation>),
+    /// Vectors.
+    Embed(Embedding),
+    /// Load the model, answer when it is ready.
+    Load,
+    /// Unload it once idle, answer at once.
+    Unload,
+}
+
+/// What a model may be able to do. The words are those of Ollama's `capabilities`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// Generate text.
+    Completion,
+    /// Embed.
+    Embedding,
+    /// Fill in the middle.
+    Insert,
+    /// Call tools.
+    Tools,
+    /// Think first.
+    Thinking,
+    /// See images.
+    Vision,
+}
+
+impl Capability {
+    /// The word in `/api/show`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completion => "completion",
+            Self::Embedding => "embedding",
+            Self::Insert => "insert",
+            Self::Tools => "tools",
+            Self::Thinking => "thinking",
+            Self::Vision => "vision",
+        }
+    }
+}
+
+/// Times of one request that only the proxy knows, for the answer's last line.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    /// Since the request arrived, in nanoseconds.
+    pub total: u64,
+    /// Of that, waiting for the model to be loaded, in nanoseconds; at least 1, as Ollama never reports 0.
+    pub load: u64,
+    /// Now.
+    pub now: time::OffsetDateTime,
+}
+
+/// One complete answer: all of a flight's deltas joined.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Whole {
+    /// The text.
+    pub text: String,
+    /// The thinking text.
+    pub thinking: String,
+    /// The calls.
+    pub tool_calls: Vec<serde_json::Value>,
+    /// One entry per token, if asked for.
+    pub logprobs: Vec<crate::generation::TokenLogprob>,
+    /// The end.
+    pub done: Done,
+}
+
+/// Turns results into a dialect's bytes. One per request; it may hold state (an id, "first chunk sent").
+pub trait Render: Send {
+    /// `Content-Type` of a streamed answer.
+    fn stream_type(&self) -> &'static str;
+    /// Appends the wire form of one delta, tool call or done event of choice `choice` (0-based). `Error` events do not
+    /// come here; see [`Render::failure`]. May append nothing. What it appends for one event is one write to the client.
+    fn event(&mut self, choice: usize, event: &Event, spent: &Spent, out: &mut BytesMut);
+    /// Appends what follows the last choice's done event (a usage chunk, an end mark).
+    fn finish(&mut self, spent: &Spent, out: &mut BytesMut);
+    /// Appends the in-band form of an error after the stream has begun; nothing follows it.
+    fn failure(&mut self, error: &Error, out: &mut BytesMut);
+    /// The whole answer as one JSON body; one entry per choice.
+    fn whole(&mut self, choices: &[Whole], spent: &Spent) -> Vec<u8>;
+    /// The answer to [`Work::Embed`], as one JSON body. An error where a vector cannot be written as JSON (NaN).
+    fn embeddings(&mut self, embeddings: &Embeddings, spent: &Spent) -> Result<Vec<u8>, Error>;
+    /// The answer to [`Work::Load`] (`loaded`) or [`Work::Unload`] (not `loaded`), as one JSON body.
+    fn loaded(&mut self, loaded: bool, spent: &Spent) -> Vec<u8>;
+}
+
+/// Parses the body of an inference endpoint.
+pub fn parse(_endpoint: &Endpoint, _body: &[u8]) -> Result<Call, Error> {
+    todo!()
+}
+
+/// An error before the stream has begun, as a JSON body in the caller's dialect.
+pub fn error_body(_dialect: Dialect, _error: &Error) -> Vec<u8> {
+    todo!()
+}

@@ -1,0 +1,18 @@
+//! The canonical form in the middle: what a dialect parses into, and what a node answers with.
+//!
+//! A dialect turns a client's request into a [`Generation`] (or an [`Embedding`]) and [`Event`]s back into its own wire
+//! form; queue, routing and flight see nothing else. The same types, as JSON, cross the seam between proxy and worker
+//! ([`seam`]), so `curl --unix-socket` can talk to a worker.
+
+mod embedding;
+mod event;
+mod key;
+mod options;
+mod request;
+pub mod seam;
+
+pub use embedding::{Embedding, Embeddings};
+pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
+pub use key::Key;
+pub use options::Options;
+pub use request::{Format, Generation, Input, Message, Role, Think};

@@ -1,0 +1,74 @@
+//! [`Options`]: sampling and limits, with Ollama's names and defaults.
+
+use serde::{Deserialize, Serialize};
+
+/// Sampling and limits. `None` means: the model's configured value, else the default named here, which is Ollama's
+/// (<https://github.com/ollama/ollama/blob/main/docs/api.md>). The dialects translate their own names and defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Most tokens to generate; negative: until the end (bounded by ten times the context). Default -1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_predict: Option<i64>,
+    /// 0 is greedy. Default 0.8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Keep the k likeliest; 0 or less is off. Default 40.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<i32>,
+    /// Nucleus; 1 is off. Default 0.9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Least probability relative to the best; 0 is off. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f32>,
+    /// Locally typical sampling; 1 is off. Default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typical_p: Option<f32>,
+    /// Window of the penalties in tokens; 0 is off, -1 the whole context. Default 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_last_n: Option<i32>,
+    /// Divides positive and multiplies negative logits of repeated tokens; 1 is off. Default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_penalty: Option<f32>,
+    /// Subtracted once from logits of tokens in the window. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f32>,
+    /// Subtracted per occurrence. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f32>,
+    /// Fixed: same output for the same prompt. `None` or negative: the proxy draws one per request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// The output ends before the first match; no part of a match is sent. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Vec<String>>,
+    /// Context of this request in tokens; capped at what the worker has per sequence. Default: the worker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_ctx: Option<i64>,
+    /// Tokens kept at the front when the context shifts or the prompt is cut; -1 all of the prompt. Default 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_keep: Option<i64>,
+}
+
+impl Options {
+    /// Fills what is absent here from `defaults` (a model's configured options).
+    pub fn or(self, defaults: &Self) -> Self {
+        Self {
+            num_predict: self.num_predict.or(defaults.num_predict),
+            temperature: self.temperature.or(defaults.temperature),
+            top_k: self.top_k.or(defaults.top_k),
+            top_p: self.top_p.or(defaults.top_p),
+            min_p: self.min_p.or(defaults.min_p),
+            typical_p: self.typical_p.or(defaults.typical_p),
+            repeat_last_n: self.repeat_last_n.or(defaults.repeat_last_n),
+            repeat_penalty: self.repeat_penalty.or(defaults.repeat_penalty),
+            presence_penalty: self.presence_penalty.or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(defaults.frequency_penalty),
+            seed: self.seed.or(defaults.seed),
+            stop: self.stop.or_else(|| defaults.stop.clone()),
+            num_ctx: self.num_ctx.or(defaults.num_ctx),
+            num_keep: self.num_keep.or(defaults.num_keep),
+        }
+    }
+}

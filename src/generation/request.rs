@@ -1,0 +1,149 @@
+//! [`Generation`]: one canonical request for text.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Options;
+
+/// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The configured model name, aliases and tags already resolved. What the client wrote stays in the dialect.
+    pub model: String,
+    /// What to continue.
+    pub input: Input,
+    /// Sampling and limits; absent fields take the model's, then the engine's defaults ([`Options`]).
+    #[serde(default)]
+    pub options: Options,
+    /// Constraint on the output.
+    #[serde(default)]
+    pub format: Format,
+    /// `Some(n)`: report the log probability of each token and of its `n` best alternatives (0 to 20).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
+    /// Whether the model shall think first; only for models that can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<Think>,
+    /// A prompt that does not fit: cut it (true) or refuse it (false).
+    #[serde(default = "yes")]
+    pub truncate: bool,
+    /// The context is full while generating: discard the oldest half (true) or stop with `length` (false).
+    #[serde(default = "yes")]
+    pub shift: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a generation continues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Input {
+    /// A conversation, rendered by the model's chat template.
+    Chat {
+        /// Oldest first.
+        messages: Vec<Message>,
+        /// Tool definitions as the client sent them (`{"type":"function","function":{…}}`), key order kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<Value>,
+    },
+    /// A single prompt, wrapped in the model's template as one user turn.
+    Prompt {
+        /// The user's text.
+        prompt: String,
+        /// Replaces the model's system text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<String>,
+        /// Replaces the model's template; Go `text/template` syntax, as Ollama's `template` field has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<String>,
+        /// Token ids of an earlier turn (prompt and answer), put before the newly rendered prompt.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        context: Vec<u32>,
+    },
+    /// The prompt as it is: no template, no system text.
+    Raw {
+        /// The exact text; special tokens in it are recognised.
+        prompt: String,
+    },
+    /// Fill in the middle, for models that have the tokens for it.
+    Infill {
+        /// Text before the gap.
+        prefix: String,
+        /// Text after the gap.
+        suffix: String,
+    },
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// The text; empty if there is none.
+    #[serde(default)]
+    pub content: String,
+    /// The assistant's earlier thinking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+    /// Calls the assistant made: `{"id"?, "function":{"name","arguments":{…}}}`, arguments as an object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// For role `tool`: the function whose result this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_name: Option<String>,
+    /// For role `tool`: the call that this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+/// Who speaks in a [`Message`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Standing instructions.
+    System,
+    /// The person or program asking.
+    #[default]
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+impl Role {
+    /// The name templates use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+/// A constraint on the output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "schema", rename_all = "snake_case")]
+pub enum Format {
+    /// Free text.
+    #[default]
+    Text,
+    /// Any JSON object.
+    Json,
+    /// JSON that obeys this JSON Schema.
+    Schema(Value),
+}
+
+/// How much the model shall think.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Think {
+    /// On or off.
+    Switch(bool),
+    /// `low`, `medium`, `high` or `max`.
+    Level(String),
+}

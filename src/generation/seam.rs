@@ -1,0 +1,177 @@
+//! The seam between proxy and engine: HTTP/1.1 over a unix socket carrying canonical JSON.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /health` | – | [`Health`]; 200 while ready, else 503, with the same body |
+//! | `POST /generate` | [`Generation`](super::Generation) | NDJSON, one [`Event`](super::Event) per line, flushed per event |
+//! | `POST /embed` | [`Embedding`](super::Embedding) | [`Embeddings`](super::Embeddings) |
+//! | `POST /tokenize` | [`Tokenize`] | [`Tokens`] |
+//! | `POST /detokenize` | [`Tokens`] | [`Text`] |
+//! | `POST /render` | [`Generation`](super::Generation) | [`Text`]: the prompt its template makes |
+//!
+//! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+
+/// What a worker is told to be: the JSON behind `arriero worker --spec`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Name of the worker in logs and metrics, such as `demo-0`.
+    pub name: String,
+    /// The GGUF file.
+    pub path: std::path::PathBuf,
+    /// Where to listen; created with mode 0600.
+    pub socket: std::path::PathBuf,
+    /// Context per sequence in tokens; 0: what the model was trained with, at most 4096. Capped at the trained context.
+    pub context: u32,
+    /// Sequences that can run at once, at least 1.
+    pub parallel: u32,
+    /// Threads for decoding and for reading prompts; 0: one per physical core.
+    pub threads: u32,
+    /// Tokens per llama.cpp batch.
+    pub batch: u32,
+    /// Type of the KV cache.
+    pub kv_type: KvType,
+    /// Layers on the GPU; -1: all that fit.
+    pub gpu_layers: i32,
+    /// Map the file into memory instead of reading it.
+    pub mmap: bool,
+    /// A Jinja chat template in place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Put before conversations that bring no system message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// What requests get that do not say otherwise.
+    #[serde(default)]
+    pub options: super::Options,
+}
+
+/// Number format of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvType {
+    /// 16 bits per number.
+    #[default]
+    F16,
+    /// About 8.5 bits.
+    Q8_0,
+    /// About 4.5 bits.
+    Q4_0,
+}
+
+/// A worker's state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// `loading`, `ready`, `failed` or `stopping`.
+    pub state: State,
+    /// Part of the model loaded, 0 to 1.
+    pub progress: f32,
+    /// Why it failed, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Sequences running.
+    pub busy: usize,
+    /// Sequences that could start now.
+    pub free: usize,
+    /// KV cells in use, idle prefixes included.
+    pub kv_used: u64,
+    /// KV cells there are.
+    pub kv_total: u64,
+    /// Milliseconds since the last decode; `None` before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decode_ms: Option<u64>,
+    /// Resident memory of the process in bytes.
+    pub resident_bytes: u64,
+    /// The part of the model and its KV cache that is on GPUs, in bytes.
+    pub device_bytes: u64,
+    /// What the loaded model is; `None` until ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// llama.cpp's backend and the CPU features in use, as `arriero --version` prints them.
+    pub backend: Backend,
+}
+
+/// The phases of a worker's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Reading the model.
+    #[default]
+    Loading,
+    /// Serving.
+    Ready,
+    /// The model cannot be loaded; see [`Health::error`].
+    Failed,
+    /// Finishing what runs.
+    Stopping,
+}
+
+/// What a loaded model is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Context per sequence in tokens.
+    pub context: u32,
+    /// Sequences that can run at once.
+    pub parallel: u32,
+    /// Context the model was trained with.
+    pub trained_context: u32,
+    /// Length of a hidden state, and of an embedding.
+    pub embedding_length: u32,
+    /// Can generate text.
+    pub completes: bool,
+    /// Can embed.
+    pub embeds: bool,
+    /// Has fill-in-the-middle tokens.
+    pub infills: bool,
+}
+
+/// How llama.cpp computes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Devices in use, such as `CPU` or `CUDA0`.
+    pub devices: Vec<String>,
+    /// CPU features compiled in or picked at run time, such as `AVX2`.
+    pub cpu_features: Vec<String>,
+}
+
+/// Asks for the tokens of a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tokenize {
+    /// The text.
+    pub text: String,
+    /// Add the tokens that start a sequence, where the model wants them.
+    #[serde(default)]
+    pub add_special: bool,
+    /// Recognise special tokens written in the text.
+    #[serde(default = "yes")]
+    pub parse_special: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Token ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// In order.
+    pub tokens: Vec<u32>,
+}
+
+/// A text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Text {
+    /// The text.
+    pub text: String,
+}
+
+/// The body of an error response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: Failure,
+}

@@ -1,0 +1,75 @@
+//! One entry of the `models` section.
+
+use serde::{Deserialize, Serialize};
+
+use crate::generation::Options;
+use crate::generation::seam::KvType;
+
+/// How one model is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// A GGUF file, or `builtin:demo`.
+    pub path: String,
+    /// Other names it answers to.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Workers of this model.
+    #[serde(default = "one")]
+    pub replicas: usize,
+    /// Context per sequence in tokens; 0: what the model was trained with, at most 4096.
+    #[serde(default)]
+    pub context: u32,
+    /// Requests decoded together in one worker.
+    #[serde(default = "four")]
+    pub parallel: u32,
+    /// Number format of the KV cache.
+    #[serde(default)]
+    pub kv_type: KvType,
+    /// Threads per worker; 0: one per physical core.
+    #[serde(default)]
+    pub threads: u32,
+    /// Tokens per llama.cpp batch.
+    #[serde(default = "batch")]
+    pub batch: u32,
+    /// Layers on the GPU; -1: all that fit.
+    #[serde(default = "all")]
+    pub gpu_layers: i32,
+    /// Map the file instead of reading it.
+    #[serde(default = "yes")]
+    pub mmap: bool,
+    /// How long it stays in memory after its last request; absent: `workers.keep_alive`.
+    #[serde(default, with = "crate::units::keep_alive_option")]
+    pub keep_alive: Option<crate::units::KeepAlive>,
+    /// Never unload it to make room or when idle.
+    #[serde(default)]
+    pub pin: bool,
+    /// Load it at start.
+    #[serde(default)]
+    pub preload: bool,
+    /// A Jinja chat template in place of the model's own.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// Put before conversations that bring no system message.
+    #[serde(default)]
+    pub system: Option<String>,
+    /// What requests get that do not say otherwise.
+    #[serde(default)]
+    pub options: Options,
+}
+
+fn one() -> usize {
+    1
+}
+fn four() -> u32 {
+    4
+}
+fn batch() -> u32 {
+    512
+}
+fn all() -> i32 {
+    -1
+}
+fn yes() -> bool {
+    true
+}

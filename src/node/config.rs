@@ -1,0 +1,43 @@
+//! The `nodes` section.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One entry of `nodes`: a process this Arriero does not own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Unique among nodes and models.
+    pub name: String,
+    /// `unix:/path/of/socket`.
+    pub url: String,
+    /// How to talk to it. Only `worker` is built.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The models it serves; at least one while models cannot be discovered.
+    pub models: Vec<String>,
+    /// Exchanges at once.
+    #[serde(default = "four")]
+    pub max_in_flight: usize,
+}
+
+fn four() -> usize {
+    4
+}
+
+impl NodeConfig {
+    /// The path of a `unix:` URL.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.url.strip_prefix("unix:").filter(|path| path.starts_with('/')).map(PathBuf::from)
+    }
+}
+
+/// How the proxy talks to a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Canonical JSON over HTTP/1.1: [`crate::generation::seam`].
+    #[default]
+    Worker,
+}
