@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: see [`arriero::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    arriero::cli::run()
+}

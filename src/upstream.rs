@@ -1,1 +1,209 @@
-//! (being built)
+//! One exchange with a node, over Pingora's client connector: pooled connections, unix sockets, no size limit.
+//!
+//! Knows the worker protocol ([`crate::generation::seam`]) and nothing about who asked. An [`Exchange`] that is dropped
+//! closes its connection, which is how a worker learns that nobody wants the answer.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::generation::seam::ErrorBody;
+use crate::generation::{Event, Failure, FailureCode};
+use crate::node::Node;
+
+/// A worker's socket is on this machine: connecting takes microseconds or does not work.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pooled connections that idle longer are closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest line or body a node may send in one piece: embeddings of a large batch, log probabilities of a long answer.
+const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// How an exchange failed.
+#[derive(Debug)]
+pub enum Fault {
+    /// The node answered, with a reason. Another node would say the same, unless the code says otherwise.
+    Refused(Failure),
+    /// The node is gone or broke the protocol. What was seen, for the log.
+    Broken(String),
+}
+
+impl Fault {
+    fn broken(stage: &str, error: impl std::fmt::Display) -> Self {
+        Self::Broken(format!("{stage}: {error}"))
+    }
+
+    /// Whether another node may do better.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Broken(_) => true,
+            Self::Refused(failure) => {
+                matches!(failure.code, FailureCode::Unavailable | FailureCode::Internal)
+            }
+        }
+    }
+}
+
+/// The client side of the worker protocol.
+pub struct Upstream {
+    connector: Connector,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self { connector: Connector::new(None) }
+    }
+}
+
+impl Upstream {
+    /// Sends `body` to `path` and reads the head of the answer. A pooled connection that turns out to be closed is
+    /// replaced without anybody noticing.
+    pub async fn start(&self, node: &Node, path: &'static str, body: Bytes) -> Result<Exchange<'_>, Fault> {
+        let mut peer = HttpPeer::new_uds(&node.socket.to_string_lossy(), false, String::new())
+            .map_err(|e| Fault::broken("address", e))?;
+        peer.group_key = node.incarnation;
+        peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+        peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+        loop {
+            let (mut session, reused) =
+                self.connector.get_http_session(&peer).await.map_err(|e| Fault::broken("connect", e))?;
+            match send(&mut session, path, body.clone()).await {
+                Ok(status) => {
+                    let mut exchange =
+                        Exchange { upstream: self, session, peer, buffer: BytesMut::new(), scanned: 0 };
+                    if status == 200 {
+                        return Ok(exchange);
+                    }
+                    let answer = exchange.body().await?;
+                    return Err(Fault::Refused(refusal(status, &answer)));
+                }
+                // The worker may have closed an idle connection at the moment it was taken from the pool.
+                Err(_) if reused => {}
+                Err(error) => return Err(Fault::broken("request", error)),
+            }
+        }
+    }
+}
+
+async fn send(session: &mut HttpSession, path: &str, body: Bytes) -> pingora::Result<u16> {
+    let mut head = RequestHeader::build("POST", path.as_bytes(), Some(3))?;
+    head.insert_header("Host", "worker")?;
+    head.insert_header("Content-Type", "application/json")?;
+    head.insert_header("Content-Length", body.len().to_string())?;
+    session.write_request_header(Box::new(head)).await?;
+    session.write_request_body(body, true).await?;
+    session.finish_request_body().await?;
+    session.read_response_header().await?;
+    Ok(session.response_header().map_or(0, |head| head.status.as_u16()))
+}
+
+fn refusal(status: u16, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => body.error,
+        Err(_) => Failure {
+            code: if status == 503 { FailureCode::Unavailable } else { FailureCode::Internal },
+            message: format!("the node answered {status} without a reason"),
+        },
+    }
+}
+
+/// An answer being read.
+pub struct Exchange<'a> {
+    upstream: &'a Upstream,
+    session: HttpSession,
+    peer: HttpPeer,
+    buffer: BytesMut,
+    /// Bytes of `buffer` known to hold no line end.
+    scanned: usize,
+}
+
+impl Exchange<'_> {
+    /// The next event of an NDJSON answer; `None` at the end of the body, wherever that came.
+    pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
+        loop {
+            if let Some(line) = next_line(&mut self.buffer, &mut self.scanned) {
+                if line.is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map(Some).map_err(|e| Fault::broken("event", e));
+            }
+            match self.session.read_response_body().await {
+                Ok(Some(chunk)) if self.buffer.len() + chunk.len() > MESSAGE_LIMIT => {
+                    return Err(Fault::broken("event", "longer than 256 MiB"));
+                }
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(None) if self.buffer.is_empty() => return Ok(None),
+                Ok(None) => return Err(Fault::broken("event", "cut off in the middle of a line")),
+                Err(error) => return Err(Fault::broken("answer", error)),
+            }
+        }
+    }
+
+    /// The whole body.
+    pub async fn body(&mut self) -> Result<Bytes, Fault> {
+        while let Some(chunk) =
+            self.session.read_response_body().await.map_err(|e| Fault::broken("answer", e))?
+        {
+            if self.buffer.len() + chunk.len() > MESSAGE_LIMIT {
+                return Err(Fault::broken("answer", "longer than 256 MiB"));
+            }
+            self.buffer.extend_from_slice(&chunk);
+        }
+        Ok(self.buffer.split().freeze())
+    }
+
+    /// Gives the connection back to the pool; only after the end of the body.
+    pub async fn release(self) {
+        self.upstream.connector.release_http_session(self.session, &self.peer, Some(IDLE_TIMEOUT)).await;
+    }
+}
+
+/// Takes the next complete line, without its end, out of `buffer`. `scanned` remembers how far it looked in vain, so that a
+/// long line that comes in many pieces is looked at once.
+pub fn next_line(buffer: &mut BytesMut, scanned: &mut usize) -> Option<Bytes> {
+    match buffer[*scanned..].iter().position(|&byte| byte == b'\n') {
+        Some(at) => {
+            let line = buffer.split_to(*scanned + at).freeze();
+            buffer.advance(1);
+            *scanned = 0;
+            Some(line)
+        }
+        None => {
+            *scanned = buffer.len();
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lines_are_the_same_however_the_bytes_arrive(
+            lines in prop::collection::vec("[a-z]{0,12}", 0..20),
+            cuts in prop::collection::vec(1usize..9, 1..60),
+        ) {
+            let wire: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let (mut buffer, mut scanned, mut found) = (BytesMut::new(), 0, Vec::new());
+            let mut rest = wire.as_bytes();
+            let mut cuts = cuts.iter().cycle();
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                buffer.extend_from_slice(piece);
+                rest = tail;
+                while let Some(line) = next_line(&mut buffer, &mut scanned) {
+                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+            }
+            prop_assert_eq!(found, lines);
+            prop_assert!(buffer.is_empty());
+        }
+    }
+}

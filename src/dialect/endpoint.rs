@@ -71,6 +71,16 @@ impl Endpoint {
         todo!()
     }
 
+    /// Whether a body is read before it is answered.
+    pub fn takes_body(&self) -> bool {
+        match self {
+            Self::Root | Self::Version | Self::Health | Self::Tags | Self::Ps | Self::Models => false,
+            Self::ModelById(_) | Self::Unbuilt => false,
+            Self::Show | Self::Generate | Self::Chat | Self::Embed | Self::LegacyEmbeddings => true,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings => true,
+        }
+    }
+
     /// The label in metrics and logs: the path without its variable part.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -1,1 +1,206 @@
-//! (being built)
+//! Dispatch: the way of a canonical request from a parsed call to a node and back, as a row of stages.
+//!
+//! ```text
+//! resolve ─► (cache) ─► (join a flight) ─► admission ─► residency ─► routing ─► (breaker) ─► exchange ─► events
+//! ```
+//!
+//! Stages in parentheses are not built yet; their places are marked in [`Dispatch::fly`] and [`Dispatch::on_a_node`]. A
+//! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
+
+mod config;
+mod exchange;
+mod place;
+mod target;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+
+pub use config::RetryConfig;
+pub use place::Waited;
+pub use target::Target;
+
+use crate::admission::{Gate, QueueConfig};
+use crate::error::Error;
+use crate::flight::{Reader, Writer, flight};
+use crate::generation::{Embedding, Embeddings, Generation};
+use crate::library::{Library, Model};
+use crate::node::{NodeConfig, Pool};
+use crate::routing::Strategy;
+use crate::telemetry::Metrics;
+use crate::units::KeepAlive;
+use crate::upstream::Upstream;
+use crate::worker::Supervisor;
+
+/// Everything a request needs on its way. One per process.
+pub struct Dispatch {
+    library: Arc<Library>,
+    supervisor: Arc<Supervisor>,
+    pool: Arc<Pool>,
+    strategy: Box<dyn Strategy>,
+    gates: HashMap<String, Arc<Gate>>,
+    /// Models that only nodes of the config serve.
+    remote: Vec<Arc<str>>,
+    upstream: Upstream,
+    retry: RetryConfig,
+    metrics: Arc<Metrics>,
+    flights: TaskTracker,
+}
+
+/// What [`Dispatch`] is made of.
+pub struct Parts {
+    /// The configured models.
+    pub library: Arc<Library>,
+    /// The owner of the workers.
+    pub supervisor: Arc<Supervisor>,
+    /// The nodes that take requests.
+    pub pool: Arc<Pool>,
+    /// The routing algorithm.
+    pub strategy: Box<dyn Strategy>,
+    /// The `queue` section.
+    pub queue: QueueConfig,
+    /// The `retry` section.
+    pub retry: RetryConfig,
+    /// The `nodes` section; its nodes are in the pool already.
+    pub nodes: Vec<NodeConfig>,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Dispatch {
+    /// Puts a gate in front of each model, as wide as its workers and nodes together.
+    pub fn new(parts: Parts) -> Self {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for model in parts.library.models() {
+            let parallel = usize::try_from(model.config.parallel).unwrap_or(usize::MAX);
+            places.insert(model.name.clone(), parallel.saturating_mul(model.config.replicas));
+        }
+        let mut remote: Vec<Arc<str>> = Vec::new();
+        for node in &parts.nodes {
+            for model in &node.models {
+                if !places.contains_key(model) {
+                    remote.push(model.as_str().into());
+                }
+                *places.entry(model.clone()).or_default() += node.max_in_flight;
+            }
+        }
+        let gates = places
+            .into_iter()
+            .map(|(model, places)| (model, Arc::new(Gate::new(places, &parts.queue))))
+            .collect();
+        Self {
+            library: parts.library,
+            supervisor: parts.supervisor,
+            pool: parts.pool,
+            strategy: parts.strategy,
+            gates,
+            remote,
+            upstream: Upstream::default(),
+            retry: parts.retry,
+            metrics: parts.metrics,
+            flights: TaskTracker::new(),
+        }
+    }
+
+    /// Starts a generation and returns its first reader at once. The model stays loaded for it from now on.
+    pub fn generate(
+        self: &Arc<Self>,
+        target: &Target,
+        keep_alive: Option<KeepAlive>,
+        generation: Generation,
+    ) -> Reader {
+        let (writer, reader) = flight();
+        let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        let (dispatch, target) = (Arc::clone(self), target.clone());
+        self.flights.spawn(async move {
+            let _hold = hold;
+            let flown = tokio::select! {
+                flown = dispatch.fly(&target, generation, &writer) => flown,
+                // Dropping the exchange closes its connection, and the worker frees the sequence.
+                () = writer.abandoned() => return,
+            };
+            if let Err(error) = flown {
+                writer.fail(error);
+            }
+        });
+        reader
+    }
+
+    /// Embeds. Dropping the future cancels.
+    pub async fn embed(
+        &self,
+        target: &Target,
+        keep_alive: Option<KeepAlive>,
+        mut embedding: Embedding,
+    ) -> Result<(Embeddings, Waited), Error> {
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        embedding.model = target.name.to_string();
+        let exchange = exchange::Embed {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            body: canonical(&embedding)?,
+        };
+        let (embeddings, waited) = self.on_a_node(target, exchange).await?;
+        self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
+        Ok((embeddings, waited))
+    }
+
+    /// Loads the model and waits until it is ready.
+    pub async fn load(&self, target: &Target, keep_alive: Option<KeepAlive>) -> Result<(), Error> {
+        let Some(model) = &target.model else { return Ok(()) };
+        let _hold = self.supervisor.hold(model, keep_alive);
+        self.supervisor.ready(model).await
+    }
+
+    /// Unloads the model once nothing uses it.
+    pub fn unload(&self, target: &Target) {
+        if let Some(model) = &target.model {
+            self.supervisor.unload(model);
+        }
+    }
+
+    /// The configured models.
+    pub fn models(&self) -> Vec<Arc<Model>> {
+        self.library.models()
+    }
+
+    /// The owner of the workers.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// No new flights; returns when the running ones have ended.
+    pub async fn drain(&self) {
+        self.flights.close();
+        self.flights.wait().await;
+    }
+
+    /// The stages of one generation.
+    async fn fly(&self, target: &Target, mut generation: Generation, writer: &Writer) -> Result<(), Error> {
+        generation.model = target.name.to_string();
+        // The response cache will answer here, and a flight of an equal generation will be joined here, by its
+        // `generation::Key`: before a seed is drawn, for equal requests must look equal.
+        if generation.options.seed.is_none_or(|seed| seed < 0) {
+            // Drawn on this side of the seam, so that a second attempt repeats the first one.
+            generation.options.seed = Some(i64::from(rand::random::<u32>()));
+        }
+        let body = canonical(&generation)?;
+        let exchange = exchange::Generate { upstream: &self.upstream, metrics: &self.metrics, body, writer };
+        if let Some(done) = self.on_a_node(target, exchange).await? {
+            self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
+            self.count_tokens(&target.name, "cached", done.cached_tokens);
+            self.count_tokens(&target.name, "completion", done.completion_tokens);
+        }
+        Ok(())
+    }
+
+    fn count_tokens(&self, model: &str, kind: &str, count: u64) {
+        self.metrics.tokens.with_label_values(&[model, kind]).inc_by(count);
+    }
+}
+
+fn canonical(request: &impl serde::Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(request).map(Bytes::from).map_err(Error::internal)
+}

@@ -1,7 +1,9 @@
 //! Telemetry: the metrics this process exports and how it logs.
 
+mod counted;
 mod log;
 mod metrics;
 
+pub use counted::Counted;
 pub use log::{LogConfig, LogFormat, start as start_log};
 pub use metrics::Metrics;

@@ -1,0 +1,108 @@
+//! One attempt on one node: what is sent, what comes back, and where it goes.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::place::{Trip, Waited};
+use crate::error::Error;
+use crate::flight::{Route, Writer};
+use crate::generation::{Done, Embeddings, Event};
+use crate::node::InFlight;
+use crate::telemetry::{Counted, Metrics};
+use crate::upstream::{self, Fault, Upstream};
+
+/// What is done on a node once there is one. Reports a fault only while nothing has reached the client.
+pub(super) trait Exchange: Sync {
+    /// What comes of it.
+    type Answer: Send;
+
+    /// One attempt.
+    fn run(&self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
+}
+
+/// Runs a generation and appends its events to a flight. `None`: it broke after the first event, and the flight has
+/// failed, for the client has seen a part of the answer.
+pub(super) struct Generate<'a> {
+    pub upstream: &'a Upstream,
+    pub metrics: &'a Metrics,
+    pub body: Bytes,
+    pub writer: &'a Writer,
+}
+
+impl Exchange for Generate<'_> {
+    type Answer = Option<Done>;
+
+    async fn run(&self, trip: Trip<'_>) -> Result<Option<Done>, Fault> {
+        let _entered = enter(trip, self.metrics);
+        let from = Instant::now();
+        let mut exchange = self.upstream.start(trip.node, "/generate", self.body.clone()).await?;
+        let first = match exchange.next().await? {
+            Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
+            Some(event) => event,
+            None => return Err(Fault::Broken("the answer ended before its first event".into())),
+        };
+        self.writer.routed(Route {
+            node: trip.node.name.clone(),
+            attempts: trip.attempt,
+            queued: trip.waited.queue,
+            loading: trip.waited.load,
+            upstream: from.elapsed(),
+        });
+        let done = follow(&mut exchange, first, self.writer).await;
+        if done.is_some() && matches!(exchange.body().await, Ok(rest) if rest.is_empty()) {
+            exchange.release().await;
+        }
+        Ok(done)
+    }
+}
+
+/// Embeds.
+pub(super) struct Embed<'a> {
+    pub upstream: &'a Upstream,
+    pub metrics: &'a Metrics,
+    pub body: Bytes,
+}
+
+impl Exchange for Embed<'_> {
+    type Answer = (Embeddings, Waited);
+
+    async fn run(&self, trip: Trip<'_>) -> Result<(Embeddings, Waited), Fault> {
+        let _entered = enter(trip, self.metrics);
+        let mut exchange = self.upstream.start(trip.node, "/embed", self.body.clone()).await?;
+        let answer = exchange.body().await?;
+        exchange.release().await;
+        let embeddings =
+            serde_json::from_slice(&answer).map_err(|error| Fault::Broken(format!("embeddings: {error}")))?;
+        Ok((embeddings, trip.waited))
+    }
+}
+
+fn enter(trip: Trip<'_>, metrics: &Metrics) -> (InFlight, Counted) {
+    (trip.node.enter(), Counted::new(metrics.inflight.with_label_values(&[&trip.node.name])))
+}
+
+/// Appends events until the answer is complete or broken.
+async fn follow(exchange: &mut upstream::Exchange<'_>, first: Event, writer: &Writer) -> Option<Done> {
+    let mut event = first;
+    loop {
+        if let Event::Done(done) = &event {
+            let done = done.clone();
+            writer.append(event);
+            return Some(done);
+        }
+        writer.append(event);
+        let lost = match exchange.next().await {
+            Ok(Some(Event::Error(failure))) => Error::Node(failure),
+            Ok(Some(next)) => {
+                event = next;
+                continue;
+            }
+            Ok(None) => Error::NodeLost { reason: "the answer was cut off".into() },
+            Err(Fault::Refused(failure)) => Error::Node(failure),
+            Err(Fault::Broken(reason)) => Error::NodeLost { reason },
+        };
+        writer.fail(lost);
+        return None;
+    }
+}

@@ -1,0 +1,238 @@
+//! Inference: parse, dispatch, render, write.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use http::{StatusCode, Version};
+use pingora_proxy::Session;
+use time::OffsetDateTime;
+
+use super::choices::Choices;
+use super::{Context, Proxy, reply};
+use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
+use crate::error::Error;
+use crate::generation::Event;
+
+/// Why an answer was not given.
+pub(super) enum Cut {
+    /// To be told to the client.
+    Failed(Error),
+    /// The client is gone.
+    Gone,
+}
+
+impl From<Error> for Cut {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Answers an inference request.
+pub(super) async fn serve(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    endpoint: &Endpoint,
+    body: &[u8],
+) -> pingora::Result<()> {
+    let outcome = match dialect::parse(endpoint, body) {
+        Ok(call) => run(proxy, session, ctx, call).await?,
+        Err(error) => Err(Cut::Failed(error)),
+    };
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(Cut::Failed(error)) => reply::error(proxy, session, ctx, error).await,
+        Err(Cut::Gone) => {
+            ctx.outcome = "cancelled";
+            Ok(())
+        }
+    }
+}
+
+/// The outer error is the connection's, the inner one the request's.
+async fn run(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    mut call: Call,
+) -> pingora::Result<Result<(), Cut>> {
+    let target = match proxy.dispatch.target(&mut call) {
+        Ok(target) => target,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    ctx.model = Some(target.name.clone());
+    let deadline = deadline(session, ctx.arrived);
+    let render = call.render.as_mut();
+    let body = match call.work {
+        Work::Generate(generations) => {
+            let start = |generation| proxy.dispatch.generate(&target, call.keep_alive, generation);
+            let choices = Choices::new(generations.into_iter().map(start).collect());
+            return if call.stream {
+                stream(proxy, session, ctx, choices, render, deadline).await
+            } else {
+                gathered(proxy, session, ctx, choices, render, deadline).await
+            };
+        }
+        Work::Embed(embedding) => {
+            let work = proxy.dispatch.embed(&target, call.keep_alive, embedding);
+            match patiently(session, deadline, work).await {
+                Ok((embeddings, waited)) => match render.embeddings(&embeddings, &spent(ctx, waited.load)) {
+                    Ok(body) => body,
+                    Err(error) => return Ok(Err(error.into())),
+                },
+                Err(cut) => return Ok(Err(cut)),
+            }
+        }
+        Work::Load => {
+            let from = Instant::now();
+            match patiently(session, deadline, proxy.dispatch.load(&target, call.keep_alive)).await {
+                Ok(()) => render.loaded(true, &spent(ctx, from.elapsed())),
+                Err(cut) => return Ok(Err(cut)),
+            }
+        }
+        Work::Unload => {
+            proxy.dispatch.unload(&target);
+            render.loaded(false, &spent(ctx, Duration::ZERO))
+        }
+    };
+    reply::json(proxy, session, ctx, body).await.map(Ok)
+}
+
+/// Writes events as they come. Nothing is written before the first one, so that a failure until then is a plain error.
+async fn stream(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    mut choices: Choices,
+    render: &mut dyn Render,
+    deadline: Option<Instant>,
+) -> pingora::Result<Result<(), Cut>> {
+    let mut next = match patiently(session, deadline, choices.next()).await {
+        Ok(next) => next,
+        Err(cut) => return Ok(Err(cut)),
+    };
+    first_event(ctx, &choices);
+    let mut head = reply::head(proxy, ctx, StatusCode::OK, render.stream_type())?;
+    if session.req_header().version == Version::HTTP_11 {
+        head.insert_header("Transfer-Encoding", "chunked")?;
+    }
+    // Asks nginx in front to hand tokens on as they come.
+    head.insert_header("X-Accel-Buffering", "no")?;
+    head.insert_header("Cache-Control", "no-cache")?;
+    session.write_response_header(head, false).await?;
+    let mut out = BytesMut::with_capacity(1024);
+    while let Some((choice, event)) = next {
+        if let Event::Done(done) = &*event {
+            ctx.count(done);
+        }
+        render.event(choice, &event, &spent_on(ctx, &choices), &mut out);
+        // One write per event: none merged, none held back. Only the very last goes out with the end of the body.
+        if !out.is_empty() && !choices.are_complete() {
+            session.write_response_body(Some(out.split().freeze()), false).await?;
+        }
+        next = match patiently(session, deadline, choices.next()).await {
+            Ok(next) => next,
+            Err(Cut::Gone) => return Ok(Err(Cut::Gone)),
+            Err(Cut::Failed(error)) => {
+                render.failure(&error, &mut out);
+                ctx.outcome = error.code();
+                ctx.error = Some(error);
+                session.write_response_body(Some(out.split().freeze()), true).await?;
+                return Ok(Ok(()));
+            }
+        };
+    }
+    render.finish(&spent_on(ctx, &choices), &mut out);
+    session.write_response_body(Some(out.freeze()), true).await?;
+    Ok(Ok(()))
+}
+
+/// Waits for all choices and writes one JSON body.
+async fn gathered(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    mut choices: Choices,
+    render: &mut dyn Render,
+    deadline: Option<Instant>,
+) -> pingora::Result<Result<(), Cut>> {
+    let mut wholes = vec![Whole::default(); choices.len()];
+    loop {
+        match patiently(session, deadline, choices.next()).await {
+            Ok(Some((choice, event))) => {
+                if ctx.first_event.is_none() {
+                    first_event(ctx, &choices);
+                }
+                if let Some(whole) = wholes.get_mut(choice) {
+                    gather(whole, &event);
+                }
+            }
+            Ok(None) => break,
+            Err(cut) => return Ok(Err(cut)),
+        }
+    }
+    for whole in &wholes {
+        ctx.count(&whole.done);
+    }
+    let body = render.whole(&wholes, &spent_on(ctx, &choices));
+    reply::json(proxy, session, ctx, body).await.map(Ok)
+}
+
+fn gather(whole: &mut Whole, event: &Event) {
+    match event {
+        Event::Delta(delta) => {
+            whole.text.push_str(&delta.text);
+            whole.thinking.push_str(&delta.thinking);
+            whole.logprobs.extend_from_slice(&delta.logprobs);
+        }
+        Event::ToolCall { call } => whole.tool_calls.push(call.clone()),
+        Event::Done(done) => whole.done = done.clone(),
+        // A flight turns these into its own end.
+        Event::Error(_) => {}
+    }
+}
+
+/// Waits for `work` as long as the client does and its deadline allows.
+async fn patiently<T>(
+    session: &mut Session,
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Cut> {
+    let expired = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done.map_err(Cut::Failed),
+        // The request body is read, so this only ever returns when the client closes or breaks the connection.
+        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Cut::Gone),
+        () = expired => Err(Cut::Failed(Error::DeadlineExceeded)),
+    }
+}
+
+/// When the client gives up by its own word: `X-Request-Timeout-Ms`.
+fn deadline(session: &Session, arrived: Instant) -> Option<Instant> {
+    let value = session.get_header("x-request-timeout-ms")?.to_str().ok()?;
+    arrived.checked_add(Duration::from_millis(value.parse().ok()?))
+}
+
+fn first_event(ctx: &mut Context, choices: &Choices) {
+    ctx.first_event = Some(ctx.arrived.elapsed());
+    ctx.route = choices.route().cloned();
+}
+
+fn spent_on(ctx: &Context, choices: &Choices) -> Spent {
+    spent(ctx, choices.route().map_or(Duration::ZERO, |route| route.loading))
+}
+
+fn spent(ctx: &Context, load: Duration) -> Spent {
+    Spent { total: nanos(ctx.arrived.elapsed()), load: nanos(load).max(1), now: OffsetDateTime::now_utc() }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

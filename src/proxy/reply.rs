@@ -1,0 +1,99 @@
+//! Response heads, and answers that are one piece.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::{Context, Proxy};
+use crate::dialect::{Dialect, error_body};
+use crate::error::Error;
+
+/// As Ollama has it.
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+/// As Ollama has it for `GET /`.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Adds what every response carries: the request's id, CORS for an allowed origin, and where the answer came from.
+pub(super) fn decorate(
+    head: &mut ResponseHeader,
+    ctx: &Context,
+    arriero_headers: bool,
+) -> pingora::Result<()> {
+    head.insert_header("X-Request-Id", &ctx.id)?;
+    if let Some(origin) = &ctx.origin {
+        head.insert_header("Access-Control-Allow-Origin", origin)?;
+        head.insert_header("Vary", "Origin")?;
+    }
+    if let (true, Some(route)) = (arriero_headers, &ctx.route) {
+        head.insert_header("X-Arriero-Node", &*route.node)?;
+        head.insert_header("X-Arriero-Cache", "miss")?;
+        head.insert_header("X-Arriero-Attempts", route.attempts)?;
+        head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;
+    }
+    Ok(())
+}
+
+/// A response head with a content type.
+pub(super) fn head(
+    proxy: &Proxy,
+    ctx: &Context,
+    status: StatusCode,
+    content_type: &str,
+) -> pingora::Result<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build(status, Some(8))?;
+    head.insert_header("Content-Type", content_type)?;
+    decorate(&mut head, ctx, proxy.headers)?;
+    Ok(Box::new(head))
+}
+
+/// Answers with one piece.
+pub(super) async fn whole(
+    session: &mut Session,
+    mut head: Box<ResponseHeader>,
+    body: impl Into<Bytes>,
+) -> pingora::Result<()> {
+    let body = body.into();
+    head.insert_header("Content-Length", body.len().to_string())?;
+    // An early answer to a request whose body was not read closes the connection; Pingora sees to it.
+    let is_head = session.req_header().method == Method::HEAD;
+    session.write_response_header(head, is_head || body.is_empty()).await?;
+    if !is_head && !body.is_empty() {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Answers 200 with JSON.
+pub(super) async fn json(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &Context,
+    body: Vec<u8>,
+) -> pingora::Result<()> {
+    let head = head(proxy, ctx, StatusCode::OK, JSON)?;
+    whole(session, head, body).await
+}
+
+/// Answers with an error in the caller's dialect and notes it for the journal.
+pub(super) async fn error(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    error: Error,
+) -> pingora::Result<()> {
+    ctx.outcome = error.code();
+    let (content_type, body) = match (&error, ctx.dialect) {
+        // Ollama's router answers these in plain text.
+        (Error::NoSuchPath | Error::MethodNotAllowed, Dialect::Ollama) => {
+            ("text/plain", error.to_string().into_bytes())
+        }
+        _ => ("application/json", error_body(ctx.dialect, &error)),
+    };
+    let mut head = head(proxy, ctx, error.status(), content_type)?;
+    if let Some(after) = error.retry_after() {
+        head.insert_header("Retry-After", after.as_secs().max(1).to_string())?;
+    }
+    ctx.error = Some(error);
+    whole(session, head, body).await
+}
