@@ -1,0 +1,52 @@
+//! End to end, side by side: the same load through nginx, HAProxy, a bare Pingora proxy and Arriero, interleaved in one
+//! run against one fast stub, so that only ratios matter. `cargo bench --bench e2e`; prints Markdown.
+//!
+//! The client and the stub share one core, each proxy has the other. With `LLAMA_SERVER=/path/of/llama-server` the engine
+//! is compared as well.
+
+mod client;
+mod engine;
+mod overhead;
+mod process;
+mod stub;
+mod streams;
+
+use std::error::Error;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    // `cargo bench` passes `--bench`; `cargo test` builds and runs benches without it, which must cost nothing.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
+    let wants = |name: &str| only.is_empty() || only.split(',').any(|wanted| wanted == name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        process::pin_self()?;
+        if wants("overhead") || wants("streams") || wants("memory") {
+            let stage = process::Stage::set().await?;
+            if wants("overhead") {
+                overhead::run(&stage).await?;
+            }
+            if wants("streams") {
+                streams::run(&stage).await?;
+            }
+            if wants("memory") {
+                streams::memory(&stage).await?;
+            }
+        }
+        if wants("engine") {
+            process::unpin_self()?;
+            engine::run().await?;
+        }
+        Ok(())
+    })
+}
+
+/// The value at `part` (0 to 1) of a sorted slice.
+fn quantile(sorted: &[u64], part: f64) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(((last as f64) * part).round() as usize).copied().unwrap_or_default()
+}

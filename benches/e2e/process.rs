@@ -1,0 +1,223 @@
+//! The proxies under test: started with the stub behind them, pinned to a core, ended with the bench.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::client::request;
+use crate::{Outcome, stub};
+
+/// A process that ends with its value.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay.
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// One way to the stub.
+pub struct Target {
+    pub name: &'static str,
+    pub address: SocketAddr,
+    /// The path asked for; the stub answers the same on all.
+    pub path: &'static str,
+    process: Option<Process>,
+}
+
+impl Target {
+    /// Resident memory of its processes in bytes.
+    pub fn resident(&self) -> u64 {
+        self.pids().iter().map(|pid| resident(*pid)).sum()
+    }
+
+    /// CPU time its processes have used, in nanoseconds.
+    pub fn cpu(&self) -> u64 {
+        self.pids().iter().map(|pid| cpu(*pid)).sum()
+    }
+
+    /// A prepared request of about 500 bytes.
+    pub fn request(&self, events: u32, pause_micros: u64, is_stream: bool) -> Vec<u8> {
+        let prompt = format!("@{events},{pause_micros}@ {}", "why is the sky blue? ".repeat(19));
+        request(self.path, &format!("{{\"model\":\"stub\",\"prompt\":\"{prompt}\",\"stream\":{is_stream}}}"))
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.process.as_ref().map_or(Vec::new(), |process| family(process.0.id()))
+    }
+}
+
+/// All ways to one stub.
+pub struct Stage {
+    pub targets: Vec<Target>,
+    _dir: TempDir,
+}
+
+impl Stage {
+    pub async fn set() -> Outcome<Self> {
+        let dir = tempfile::tempdir()?;
+        let tcp = TcpListener::bind("127.0.0.1:0").await?;
+        let upstream = tcp.local_addr()?;
+        let socket = dir.path().join("stub.sock");
+        stub::spawn(tcp, &socket)?;
+        let mut targets = vec![Target { name: "direct", address: upstream, path: "/api/generate", process: None }];
+        targets.push(spawn("nginx", dir.path(), |port| nginx(dir.path(), port, upstream)).await?);
+        targets.push(spawn("HAProxy", dir.path(), |port| haproxy(dir.path(), port, upstream)).await?);
+        targets.push(spawn("bare Pingora", dir.path(), |port| {
+            let mut command = Command::new(beside("examples/bare_pingora"));
+            command.args([format!("127.0.0.1:{port}"), upstream.to_string()]);
+            Ok(command)
+        })
+        .await?);
+        targets.push(spawn("Arriero", dir.path(), |port| arriero(dir.path(), port, &socket, upstream)).await?);
+        let mut passing =
+            spawn("Arriero, passthrough", dir.path(), |port| arriero(dir.path(), port, &socket, upstream)).await?;
+        passing.path = "/api/pull";
+        targets.push(passing);
+        Ok(Self { targets, _dir: dir })
+    }
+}
+
+async fn spawn(
+    name: &'static str,
+    dir: &Path,
+    command: impl FnOnce(u16) -> Outcome<Command>,
+) -> Outcome<Target> {
+    // Free now, and nobody else here asks for ports.
+    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let inner = command(port)?;
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", "1"]).arg(inner.get_program()).args(inner.get_args());
+    let log = std::fs::File::create(dir.join(format!("{}.log", name.replace([' ', ','], "_"))))?;
+    let child = pinned.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+    let mut target = Target {
+        name,
+        address: SocketAddr::from(([127, 0, 0, 1], port)),
+        path: "/api/generate",
+        process: Some(Process(child)),
+    };
+    ready(&mut target).await?;
+    Ok(target)
+}
+
+/// Waits until the proxy accepts connections.
+async fn ready(target: &mut Target) -> Outcome<()> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while tokio::net::TcpStream::connect(target.address).await.is_err() {
+        if Instant::now() > deadline {
+            return Err(format!("{} does not listen", target.name).into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+fn nginx(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
+    let config = dir.join("nginx.conf");
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
+        .concat();
+    std::fs::write(
+        &config,
+        format!(
+            "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/nginx.err;
+             events {{ worker_connections 4096; }}
+             http {{ access_log off; {temporary}
+               upstream stub {{ server {upstream}; keepalive 512; }}
+               server {{ listen 127.0.0.1:{port}; client_max_body_size 0;
+                 location / {{ proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection \"\";
+                   proxy_buffering off; proxy_read_timeout 600s; }} }} }}",
+            dir.display()
+        ),
+    )?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir).arg("-c").arg(config).arg("-e").arg(dir.join("nginx.err"));
+    Ok(command)
+}
+
+fn haproxy(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
+    let config = dir.join("haproxy.cfg");
+    std::fs::write(
+        &config,
+        format!(
+            "global\n  maxconn 4096\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 600s\n  \
+             timeout server 600s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n\
+             backend b\n  server stub {upstream}\n"
+        ),
+    )?;
+    let mut command = Command::new("haproxy");
+    command.arg("-q").arg("-db").arg("-f").arg(config);
+    Ok(command)
+}
+
+fn arriero(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr) -> Outcome<Command> {
+    let config = dir.join(format!("arriero-{port}.yaml"));
+    std::fs::write(
+        &config,
+        format!(
+            "listen: 127.0.0.1:{port}\nadmin: \"off\"\nlog: {{ level: warn }}\nthreads: 1\n\
+             workers: {{ runtime_dir: {} }}\npassthrough: {{ url: \"http://{upstream}\" }}\n\
+             nodes:\n  - {{ name: stub, url: \"unix:{}\", protocol: worker, models: [stub], max_in_flight: 4096 }}\n",
+            dir.display(),
+            socket.display()
+        ),
+    )?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arriero"));
+    command.arg("serve").arg("--config").arg(config);
+    Ok(command)
+}
+
+/// A build product beside this one.
+fn beside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name(name)
+}
+
+/// Puts this process, client and stub, on core 0.
+pub fn pin_self() -> Outcome<()> {
+    taskset("0")
+}
+
+/// Gives this process every core again.
+pub fn unpin_self() -> Outcome<()> {
+    taskset(&format!("0-{}", std::thread::available_parallelism().map_or(1, usize::from).max(2) - 1))
+}
+
+fn taskset(cores: &str) -> Outcome<()> {
+    let pid = std::process::id().to_string();
+    let done = Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).stdout(Stdio::null()).status()?;
+    if done.success() { Ok(()) } else { Err("taskset failed".into()) }
+}
+
+/// A process and its descendants.
+pub fn family(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let mut all = vec![pid];
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        all.extend(family(child));
+    }
+    all
+}
+
+/// Resident memory in bytes.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+}
+
+/// CPU time in nanoseconds, all threads.
+fn cpu(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok())
+        .sum()
+}

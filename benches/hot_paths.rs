@@ -1,0 +1,63 @@
+//! What every request pays before a node sees it, and every token after: parsing, the canonical key, rendering.
+
+use std::hint::black_box;
+
+use arriero::dialect::{self, Endpoint, Spent, Work};
+use arriero::generation::{Delta, Event, Key};
+use bytes::BytesMut;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// A chat of about `bytes` bytes in either dialect: the fields are the same.
+fn chat(bytes: usize) -> Vec<u8> {
+    let turn = "The quick brown llama carries forty kilos over the pass and does not complain. ";
+    let content = turn.repeat(bytes / turn.len() / 4 + 1);
+    let message = |role: &str| serde_json::json!({ "role": role, "content": content });
+    let messages = [message("system"), message("user"), message("assistant"), message("user")];
+    serde_json::json!({ "model": "demo", "messages": messages, "temperature": 0.2, "stream": true }).to_string().into_bytes()
+}
+
+fn parsing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse");
+    for (name, endpoint) in [("ollama_chat", Endpoint::Chat), ("openai_chat", Endpoint::ChatCompletions)] {
+        for size in [500, 8 << 10, 256 << 10] {
+            let body = chat(size);
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            group.bench_function(format!("{name}/{size}"), |bencher| {
+                bencher.iter(|| dialect::parse(&endpoint, black_box(&body)).map(drop));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn hashing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("key");
+    for size in [500, 8 << 10] {
+        let Ok(call) = dialect::parse(&Endpoint::Chat, &chat(size)) else { return };
+        let Work::Generate(generations) = call.work else { return };
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(format!("chat/{size}"), |bencher| bencher.iter(|| Key::of(black_box(&generations[0]))));
+    }
+    group.finish();
+}
+
+fn rendering(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("render_token");
+    let event = Event::Delta(Delta { text: " llama".into(), tokens: vec![42], ..Delta::default() });
+    let spent = Spent { total: 1_000_000, load: 1, now: time::OffsetDateTime::UNIX_EPOCH };
+    for (name, endpoint) in [("ollama_chat", Endpoint::Chat), ("openai_chat", Endpoint::ChatCompletions)] {
+        let Ok(mut call) = dialect::parse(&endpoint, &chat(500)) else { return };
+        let mut out = BytesMut::with_capacity(4096);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                call.render.event(0, black_box(&event), &spent, &mut out);
+                black_box(out.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, parsing, hashing, rendering);
+criterion_main!(benches);
