@@ -1,1 +1,5 @@
 //! (being built)
+
+mod config;
+
+pub use config::{RoutingConfig, StrategyName};

@@ -3,5 +3,5 @@
 mod log;
 mod metrics;
 
-pub use log::{LogConfig, LogFormat, start as start_log};
+pub use log::{LogConfig, LogFormat, LogLevel, start as start_log};
 pub use metrics::Metrics;

@@ -1,0 +1,22 @@
+//! The `queue` section.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How many requests may wait for a place to run, and how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueConfig {
+    /// Requests that may wait per model; one more is turned away at once. 0: nobody waits.
+    pub depth: usize,
+    /// The longest wait.
+    #[serde(with = "crate::units::duration")]
+    pub wait: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { depth: 512, wait: Duration::from_secs(60) }
+    }
+}
