@@ -47,7 +47,7 @@ fn start(config: Config) -> Result<(), String> {
     let admin = config.admin.map(|address| bind("admin", address)).transpose()?;
     let runtime_dir = RuntimeDir::create(config.workers.runtime_dir.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads)
+        .worker_threads(threads(config.threads))
         .thread_name("arriero")
         .enable_all()
         .build()
@@ -68,15 +68,10 @@ async fn run(config: Config, data: TcpListener, admin: Option<TcpListener>, dir:
         async move { supervisor.run().await }
     });
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping.clone()));
-    let administering = admin.map(|listener| {
-        let mut stopping = stopping;
-        let stopped = async move {
-            // An error means that the sender is gone, which is the end as well.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
-        tokio::spawn(admin::serve(listener, heart.admin(), stopped))
-    });
+    let serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
+    // Answers to the very end, so that the drain can be watched.
+    let administering =
+        admin.map(|listener| tokio::spawn(admin::serve(listener, heart.admin(), std::future::pending())));
     announce(address, admin_address, &heart.library);
 
     tokio::select! {
@@ -104,6 +99,11 @@ async fn run(config: Config, data: TcpListener, admin: Option<TcpListener>, dir:
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// 0 is one per core, at most 4: the cores belong to the models.
+fn threads(configured: usize) -> usize {
+    if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from).min(4) }
 }
 
 /// Everything that outlives a request.

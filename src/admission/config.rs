@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
-/// The queue in front of each model.
-#[derive(Clone, Debug, PartialEq)]
+use serde::{Deserialize, Serialize};
+
+/// How many requests may wait for a place to run, and how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Requests that may wait.
+    /// Requests that may wait per model; one more is turned away at once. 0: nobody waits.
     pub depth: usize,
-    /// How long one waits at most.
+    /// The longest wait.
+    #[serde(with = "crate::units::duration")]
     pub wait: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { depth: 512, wait: Duration::from_secs(60) }
+    }
 }

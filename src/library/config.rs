@@ -58,6 +58,64 @@ pub struct ModelConfig {
     pub options: Options,
 }
 
+/// The path that means the model embedded in the binary.
+pub const BUILTIN_DEMO: &str = "builtin:demo";
+
+impl ModelConfig {
+    /// The model at `path` with every other key at its default.
+    pub fn at(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            aliases: Vec::new(),
+            replicas: one(),
+            context: 0,
+            parallel: four(),
+            kv_type: KvType::default(),
+            threads: 0,
+            batch: batch(),
+            gpu_layers: all(),
+            mmap: yes(),
+            keep_alive: None,
+            pin: false,
+            preload: false,
+            template: None,
+            system: None,
+            options: Options::default(),
+        }
+    }
+
+    /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_fault`].
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let least_one =
+            [("replicas", self.replicas == 0), ("parallel", self.parallel == 0), ("batch", self.batch == 0)];
+        for (key, _) in least_one.into_iter().filter(|(_, is_zero)| *is_zero) {
+            faults.push((key, "must be at least 1".to_owned()));
+        }
+        if self.gpu_layers < -1 {
+            faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
+        }
+        if self.path.starts_with("builtin:") && self.path != BUILTIN_DEMO {
+            faults.push(("path", format!("the only built-in model is {BUILTIN_DEMO}")));
+        }
+        faults
+    }
+
+    /// Why the file cannot be served, as far as opening it tells.
+    pub fn file_fault(&self) -> Option<String> {
+        if self.path.starts_with("builtin:") {
+            return None;
+        }
+        match std::fs::File::open(&self.path).and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.is_dir() => {
+                Some(format!("{} is a directory, not a GGUF file", self.path))
+            }
+            Ok(_) => None,
+            Err(error) => Some(format!("{} cannot be read: {error}", self.path)),
+        }
+    }
+}
+
 fn one() -> usize {
     1
 }

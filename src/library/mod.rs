@@ -5,7 +5,7 @@ mod config;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use config::ModelConfig;
+pub use config::{BUILTIN_DEMO, ModelConfig};
 
 use crate::dialect::{Capability, ModelCard};
 use crate::error::Error;

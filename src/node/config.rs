@@ -27,6 +27,21 @@ fn four() -> usize {
 }
 
 impl NodeConfig {
+    /// What is wrong, with the key it is wrong with.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.socket().is_none() {
+            faults.push(("url", format!("expected unix:/path/of/socket, found {:?}", self.url)));
+        }
+        if self.models.is_empty() {
+            faults.push(("models", "must name at least one model".to_owned()));
+        }
+        if self.max_in_flight == 0 {
+            faults.push(("max_in_flight", "must be at least 1".to_owned()));
+        }
+        faults
+    }
+
     /// The path of a `unix:` URL.
     pub fn socket(&self) -> Option<PathBuf> {
         self.url.strip_prefix("unix:").filter(|path| path.starts_with('/')).map(PathBuf::from)

@@ -8,7 +8,6 @@ mod access;
 mod answer;
 mod body;
 mod choices;
-mod config;
 mod context;
 mod info;
 mod journal;
@@ -25,9 +24,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio_util::task::TaskTracker;
 
 pub use access::Access;
-pub use config::{LimitsConfig, PassthroughConfig};
+
 pub use context::Context;
 
+use crate::config::{LimitsConfig, PassthroughConfig};
 use crate::dispatch::Dispatch;
 use crate::telemetry::Metrics;
 

@@ -7,13 +7,14 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::{Context, Proxy, reply};
+use crate::config::PassthroughConfig;
 use crate::error::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configured server.
 pub(super) fn peer(proxy: &Proxy) -> pingora::Result<Box<HttpPeer>> {
-    let Some(server) = &proxy.passthrough else {
+    let Some((host, port)) = proxy.passthrough.as_ref().and_then(PassthroughConfig::authority) else {
         return Err(pingora::Error::explain(
             pingora::ErrorType::InternalError,
             "no passthrough is configured",
@@ -21,12 +22,12 @@ pub(super) fn peer(proxy: &Proxy) -> pingora::Result<Box<HttpPeer>> {
     };
     // Resolved here and not by `HttpPeer::new`, which panics on a name that does not resolve.
     let address =
-        (server.host.as_str(), server.port).to_socket_addrs().ok().and_then(|mut found| found.next());
+        (host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
     let Some(address) = address else {
-        let reason = format!("cannot resolve {}", server.host);
+        let reason = format!("cannot resolve {host}");
         return Err(pingora::Error::explain(pingora::ErrorType::ConnectNoRoute, reason));
     };
-    let mut peer = HttpPeer::new(address, server.tls, server.host.clone());
+    let mut peer = HttpPeer::new(address, false, host);
     peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
     Ok(Box::new(peer))
 }

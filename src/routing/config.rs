@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How nodes are chosen.
+/// Which node gets a request when several can take it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RoutingConfig {
     /// The algorithm.
     pub strategy: StrategyName,
 }
 
-/// The strategies there are.
+/// The algorithms there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrategyName {
-    /// Fewest exchanges per place.
+    /// The node with the smallest part of its places in use.
     #[default]
     LeastLoaded,
     /// One after the other.

@@ -1,5 +1,102 @@
 //! The `workers` section.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{KeepAlive, duration};
+
 /// How workers are run.
-#[derive(Clone, Debug)]
-pub struct WorkersConfig {}
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkersConfig {
+    /// How long a model stays in memory after its last request, where neither model nor request says.
+    #[serde(with = "keep_alive")]
+    pub keep_alive: KeepAlive,
+    /// A load that makes no progress for this long is given up; zero: never.
+    #[serde(with = "duration")]
+    pub load_timeout: Duration,
+    /// Models in memory at once; 0: [`WorkersConfig::AUTO_LOADED`].
+    pub max_loaded: usize,
+    /// From SIGTERM to SIGKILL.
+    #[serde(with = "duration")]
+    pub stop_timeout: Duration,
+    /// Between two health checks of a worker.
+    #[serde(with = "duration")]
+    pub probe_interval: Duration,
+    /// Wait before the first restart of a worker that died; doubles with every further death.
+    #[serde(with = "duration")]
+    pub restart_backoff: Duration,
+    /// The longest wait before a restart.
+    #[serde(with = "duration")]
+    pub restart_backoff_max: Duration,
+    /// Where sockets live; absent: `arriero` in `$XDG_RUNTIME_DIR`, else in `/tmp`.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+impl Default for WorkersConfig {
+    fn default() -> Self {
+        Self {
+            keep_alive: KeepAlive::For(Duration::from_secs(5 * 60)),
+            load_timeout: Duration::from_secs(5 * 60),
+            max_loaded: 0,
+            stop_timeout: Duration::from_secs(10),
+            probe_interval: Duration::from_secs(1),
+            restart_backoff: Duration::from_millis(500),
+            restart_backoff_max: Duration::from_secs(30),
+            runtime_dir: None,
+        }
+    }
+}
+
+impl WorkersConfig {
+    /// What `max_loaded: 0` means, as in Ollama on one device.
+    pub const AUTO_LOADED: usize = 3;
+
+    /// Models in memory at once.
+    pub fn loaded_limit(&self) -> usize {
+        if self.max_loaded == 0 { Self::AUTO_LOADED } else { self.max_loaded }
+    }
+
+    /// What is wrong, with the key it is wrong with.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if self.probe_interval.is_zero() {
+            faults.push(("probe_interval", "must be more than 0".to_owned()));
+        }
+        if self.restart_backoff.is_zero() {
+            faults.push(("restart_backoff", "must be more than 0".to_owned()));
+        }
+        if self.restart_backoff_max < self.restart_backoff {
+            faults.push((
+                "restart_backoff_max",
+                format!(
+                    "must not be less than restart_backoff, which is {}",
+                    duration::format(self.restart_backoff)
+                ),
+            ));
+        }
+        if self.runtime_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            faults.push(("runtime_dir", "must be an absolute path".to_owned()));
+        }
+        faults
+    }
+}
+
+/// `keep_alive` where it cannot be absent.
+mod keep_alive {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use crate::units::{KeepAlive, keep_alive_option};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeepAlive, D::Error> {
+        keep_alive_option::deserialize(deserializer)?
+            .ok_or_else(|| D::Error::custom("expected a duration, found null"))
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &KeepAlive, serializer: S) -> Result<S::Ok, S::Error> {
+        keep_alive_option::serialize(&Some(*value), serializer)
+    }
+}

@@ -22,6 +22,7 @@ from torch import nn
 import corpus
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+READ = 0.05  # the loss weight of text that the model only reads
 EOT, IM_START, IM_END, FIM_PRE, FIM_SUF, FIM_MID = range(len(SPECIAL))
 
 CHAT_TEMPLATE = (
@@ -56,7 +57,8 @@ def train_tokenizer(texts, vocab):
 # ---------------------------------------------------------------- data
 
 def encode(doc, ids_of):
-    """A document as (token ids, loss weights). What the model has to say counts in full, what it reads a little."""
+    """A document as (token ids, loss weights). What the model has to say counts, what it reads hardly does. A token of
+    a short answer counts for more: a sum is hard and short, a story is long and easy."""
     ids, weights = [], []
 
     def add(tokens, weight):
@@ -65,20 +67,26 @@ def encode(doc, ids_of):
 
     if doc["kind"] == "chat":
         for role, text in doc["turns"]:
-            said = 1.0 if role == "assistant" else 0.1
+            tokens = ids_of(text)
+            said = min(1.5, max(0.4, math.sqrt(16 / max(1, len(tokens))))) if role == "assistant" else 0.0
             add([IM_START], 0.0)
             add(ids_of(role + "\n"), 0.0)
-            add(ids_of(text), said)
-            add([IM_END], 1.0 if role == "assistant" else 0.0)
+            sum_at = text.find(" =") if said else -1
+            if sum_at >= 0:  # what a sum comes to is the hard part of it
+                add(ids_of(text[:sum_at]), said)
+                add(ids_of(text[sum_at:]), 3 * said)
+            else:
+                add(tokens, said or READ)
+            add([IM_END], said)
             add(ids_of("\n"), 0.0)
     elif doc["kind"] == "text":
         add(ids_of(doc["text"]), 1.0)
     else:  # fim
-        for token, key, weight in ((FIM_PRE, "prefix", 0.1), (FIM_SUF, "suffix", 0.1), (FIM_MID, "middle", 1.0)):
+        for token, key, weight in ((FIM_PRE, "prefix", READ), (FIM_SUF, "suffix", READ), (FIM_MID, "middle", 1.0)):
             add([token], 0.0)
             add(ids_of(doc[key]), weight)
     add([EOT], 1.0 if doc["kind"] != "chat" else 0.0)
-    return ids, weights
+    return np.array(ids, dtype=np.uint16), np.array(weights, dtype=np.float32)
 
 
 class Rows:
@@ -90,20 +98,19 @@ class Rows:
         self.order = []
 
     def row(self):
-        ids, weights = [], []
-        while len(ids) <= self.length:
+        taken, have = [], 0
+        while have <= self.length:
             if not self.order:
                 self.order = list(range(len(self.docs)))
                 self.rng.shuffle(self.order)
-            i, w = self.docs[self.order.pop()]
-            ids.extend(i)
-            weights.extend(w)
-        return ids[: self.length + 1], weights[: self.length + 1]
+            taken.append(self.docs[self.order.pop()])
+            have += len(taken[-1][0])
+        return [np.concatenate(part)[: self.length + 1] for part in zip(*taken)]
 
     def batch(self, tokens):
         rows = [self.row() for _ in range(max(1, tokens // self.length))]
-        ids = torch.tensor([r[0] for r in rows])
-        weights = torch.tensor([r[1] for r in rows])
+        ids = torch.from_numpy(np.stack([r[0] for r in rows]).astype(np.int64))
+        weights = torch.from_numpy(np.stack([r[1] for r in rows]))
         return ids[:, :-1], ids[:, 1:], weights[:, 1:]
 
 
@@ -174,16 +181,16 @@ def loss_of(model, ids, targets, weights):
     hidden = model(ids).flatten(0, 1)
     targets, weights = targets.flatten(), weights.flatten()
     kept = weights.nonzero().squeeze(1)  # the output layer is a tenth of the work: skip what does not count
-    losses = F.cross_entropy(model.logits(hidden[kept]), targets[kept], reduction="none")
+    losses = F.cross_entropy(model.logits(hidden[kept]).float(), targets[kept], reduction="none")
     weights = weights[kept]
-    said = weights == 1.0
+    said = weights > READ + 1e-6
     return (losses * weights).sum() / weights.sum(), losses[said].mean().item()
 
 
 # ---------------------------------------------------------------- training
 
 class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal by Newton-Schulz; for matrices it needs about half the steps that AdamW needs."""
+    """Momentum made orthogonal by Newton-Schulz; it needs fewer steps than AdamW does, and steps are what is scarce."""
 
     def __init__(self, params, lr, momentum=0.95, decay=0.05):
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
@@ -196,16 +203,16 @@ class Muon(torch.optim.Optimizer):
                 buf.mul_(group["momentum"]).add_(p.grad)
                 g = p.grad.add(buf, alpha=group["momentum"])
                 g = g.T if g.shape[0] > g.shape[1] else g
-                g = g / (g.norm() + 1e-7)
+                g = (g / (g.norm() + 1e-7)).bfloat16()
                 for _ in range(5):
                     a = g @ g.T
                     g = 3.4445 * g + (-4.7750 * a + 2.0315 * a @ a) @ g
                 g = g.T if p.shape[0] > p.shape[1] else g
                 p.mul_(1 - group["lr"] * group["decay"])
-                p.add_(g, alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape)))
+                p.add_(g.float(), alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape)))
 
 
-def train(args, model, rows_by_length, workdir):
+def train(args, model, docs, workdir):
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and n.startswith("blk")]
     others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and n.startswith("blk"))]
     muon = Muon(matrices, lr=args.lr)
@@ -219,14 +226,18 @@ def train(args, model, rows_by_length, workdir):
         adam.load_state_dict(state["adam"])
         start, spent = state["step"], state["spent"]
 
+    # A resumed run shuffles anew, so that it does not read the first documents again.
+    rows = {length: Rows(docs, length, args.seed + start) for length in (args.short, args.context)}
     began, saved, shown, running = time.time() - spent, time.time(), time.time(), None
     seen = 0
     for step in range(start, args.steps):
-        # Short rows first because they are cheap; the last steps use the whole context, so that all of it is trained.
-        length = args.context if step >= args.steps * (1 - args.long_share) else args.short
-        ids, targets, weights = rows_by_length[length].batch(args.batch_tokens)
+        # Most rows are short, because they are cheap; every eighth step and the last ones use the whole context.
+        done = max(step / args.steps, (time.time() - began) / 60 / args.minutes)
+        length = args.context if step % 8 == 7 or done >= 1 - args.long_share else args.short
+        last = step == args.steps - 1 or done >= 1
+        ids, targets, weights = rows[length].batch(args.batch_tokens)
         # Warm up, hold, then fall to nothing over the last half.
-        lr = args.lr * min(1.0, (step + 1) / 50, 2 * (args.steps - step) / args.steps)
+        lr = args.lr * min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - done)))
         for optimizer in (muon, adam):
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -239,16 +250,18 @@ def train(args, model, rows_by_length, workdir):
             optimizer.zero_grad(set_to_none=True)
         running = said if running is None else 0.95 * running + 0.05 * said
         seen += ids.numel()
-        if time.time() - shown > 20 or step == args.steps - 1:
+        if time.time() - shown > 20 or last:
             shown = time.time()
-            print(f"step {step + 1}/{args.steps} rows of {length} answer loss {running:.4f} lr {lr:.2e} "
-                  f"{shown - began:.0f} s, {seen / (shown - began + spent * 0):.0f} tokens/s", flush=True)
-        if time.time() - saved > args.save_every or step == args.steps - 1:
+            print(f"step {step + 1}/{args.steps}, rows of {length}, answer loss {running:.4f}, lr {lr:.1e}, "
+                  f"{shown - began:.0f} s, {seen / (shown - began - spent):.0f} tokens/s", flush=True)
+        if time.time() - saved > args.save_every or last:
             saved = time.time()
             state = {"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(),
                      "step": step + 1, "spent": saved - began, "loss": running}
             torch.save(state, checkpoint.with_suffix(".tmp"))
             os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+        if last:
+            break
 
 
 # ---------------------------------------------------------------- export
@@ -320,14 +333,16 @@ def main():
     p.add_argument("--ffn", type=int, default=704)
     p.add_argument("--context", type=int, default=2048)
     p.add_argument("--short", type=int, default=256, help="length of the rows of the first phase")
-    p.add_argument("--long-share", type=float, default=0.15, help="share of the steps that use the whole context")
-    p.add_argument("--steps", type=int, default=1500)
+    p.add_argument("--long-share", type=float, default=0.1, help="share of the run, at its end, with whole contexts")
+    p.add_argument("--steps", type=int, default=2400)
+    p.add_argument("--minutes", type=float, default=50, help="on a slow machine end after this time, with fewer steps")
     p.add_argument("--batch-tokens", type=int, default=4096)
     p.add_argument("--lr", type=float, default=3e-3)
     p.add_argument("--seed", type=int, default=7)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     p.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--compile", action="store_true", help="a fifth faster; needs a C++ compiler")
     p.add_argument("--resume", action="store_true")
     p.add_argument("--export-only", action="store_true")
     args = p.parse_args()
@@ -353,8 +368,11 @@ def main():
     else:
         ids_of = lambda text: tok.encode(text, add_special_tokens=False).ids
         encoded = [encode(d, ids_of) for d in docs]
-        print(f"{len(docs):,} documents, {sum(len(i) for i, _ in encoded):,} tokens, vocabulary {c['vocab']}", flush=True)
+        total = sum(len(ids) for ids, _ in encoded)
+        print(f"{len(docs):,} documents, {total:,} tokens, vocabulary {c['vocab']}", flush=True)
         rows = {length: Rows(encoded, length, args.seed) for length in (args.short, args.context)}
+        if args.compile:
+            model.forward = torch.compile(model.forward, dynamic=False)
         train(args, model, rows, workdir)
     export(args.out, model, tok, c)
 
