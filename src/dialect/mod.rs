@@ -3,12 +3,16 @@
 //! about the model or the time is handed in.
 
 mod card;
+#[cfg(test)]
+mod common_mistakes;
 mod endpoint;
 mod image;
 mod json;
 mod logprob;
 pub mod ollama;
 pub mod openai;
+#[cfg(test)]
+mod testing;
 mod tool_call;
 
 use bytes::BytesMut;
