@@ -55,7 +55,12 @@ fn start(config: Config) -> Result<(), String> {
     runtime.block_on(run(config, data, admin, runtime_dir.path()))
 }
 
-async fn run(config: Config, data: TcpListener, admin: Option<TcpListener>, dir: &Path) -> Result<(), String> {
+async fn run(
+    config: Config,
+    data: TcpListener,
+    admin: Option<TcpListener>,
+    dir: &Path,
+) -> Result<(), String> {
     // First of all, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
@@ -103,7 +108,11 @@ async fn run(config: Config, data: TcpListener, admin: Option<TcpListener>, dir:
 
 /// 0 is one per core, at most 4: the cores belong to the models.
 fn threads(configured: usize) -> usize {
-    if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from).min(4) }
+    if configured > 0 {
+        configured
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from).min(4)
+    }
 }
 
 /// Everything that outlives a request.
@@ -124,7 +133,8 @@ impl Heart {
         let library = Arc::new(Library::open(config.models.clone(), dir));
         let pool = Arc::new(Pool::default());
         add_nodes(&pool, &config.nodes);
-        let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let program =
+            std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
             config.workers.clone(),
             program,
@@ -202,8 +212,11 @@ fn add_nodes(pool: &Pool, nodes: &[NodeConfig]) {
 
 /// Runs Pingora's proxy service on a socket that is bound already.
 async fn listen(proxy: Proxy, listener: TcpListener, address: SocketAddr, stopping: watch::Receiver<bool>) {
-    let mut service =
-        pingora_proxy::http_proxy_service_with_name(&Arc::new(ServerConf::default()), proxy, "arriero data port");
+    let mut service = pingora_proxy::http_proxy_service_with_name(
+        &Arc::new(ServerConf::default()),
+        proxy,
+        "arriero data port",
+    );
     let name = address.to_string();
     service.add_tcp(&name);
     let mut sockets = Fds::new();
@@ -230,7 +243,8 @@ fn announce(listen: SocketAddr, admin: Option<SocketAddr>, library: &Library) {
     tracing::info!(%listen, admin = admin_text, "listening");
     let models = library.models();
     let Some(model) = models.first() else { return };
-    let admin_line = admin.map_or("off".to_owned(), |address| format!("http://{address} (/metrics, /readyz)"));
+    let admin_line =
+        admin.map_or("off".to_owned(), |address| format!("http://{address} (/metrics, /readyz)"));
     let text = format!(
         "\narriero {} is listening on http://{listen}\nadmin port: {admin_line}\n\nTry it:\n  curl -s http://{listen}/api/generate -d '{{\"model\":\"{}\",\"prompt\":\"What are you?\"}}'\n\n",
         env!("CARGO_PKG_VERSION"),

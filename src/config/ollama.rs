@@ -10,7 +10,9 @@ use super::address;
 use super::problem::Place;
 use super::tree::{Data, Node};
 use super::yaml;
-use crate::units::keep_alive_option;
+use serde::Deserialize as _;
+
+use crate::units::KeepAlive;
 
 /// What the variables say.
 pub struct Ollama {
@@ -106,8 +108,8 @@ fn host(value: &str) -> Result<Data, &'static str> {
 fn keep_alive(value: &str) -> Result<Data, &'static str> {
     let data = yaml::plain(value);
     let node = Node::new(Place::Builtin, data.clone());
-    match keep_alive_option::deserialize(&node) {
-        Ok(Some(_)) => Ok(data),
+    match KeepAlive::deserialize(&node) {
+        Ok(_) => Ok(data),
         _ => Err("a duration or a number of seconds"),
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::Options;
 use crate::generation::seam::KvType;
+use crate::units::KeepAlive;
 
 /// How one model is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,8 +40,8 @@ pub struct ModelConfig {
     #[serde(default = "yes")]
     pub mmap: bool,
     /// How long it stays in memory after its last request; absent: `workers.keep_alive`.
-    #[serde(default, with = "crate::units::keep_alive_option")]
-    pub keep_alive: Option<crate::units::KeepAlive>,
+    #[serde(default)]
+    pub keep_alive: Option<KeepAlive>,
     /// Never unload it to make room or when idle.
     #[serde(default)]
     pub pin: bool,

@@ -21,8 +21,7 @@ pub(super) fn peer(proxy: &Proxy) -> pingora::Result<Box<HttpPeer>> {
         ));
     };
     // Resolved here and not by `HttpPeer::new`, which panics on a name that does not resolve.
-    let address =
-        (host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
+    let address = (host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
     let Some(address) = address else {
         let reason = format!("cannot resolve {host}");
         return Err(pingora::Error::explain(pingora::ErrorType::ConnectNoRoute, reason));

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
+use super::parse_go_duration;
+
 /// Largest first, which is the order in which [`format`] writes them.
-const UNITS: [(&str, u64); 7] = [
-    ("d", 86_400_000_000_000),
+const UNITS: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
     ("s", 1_000_000_000),
@@ -17,21 +18,9 @@ const UNITS: [(&str, u64); 7] = [
     ("ns", 1),
 ];
 
-/// One or more numbers with a unit each, summed; `0` needs no unit. `None`: not a duration, or more than 584 years.
+/// A Go duration that is not negative. `None`: not a duration, or more than 292 years.
 pub fn parse(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
-        let (unit, after) = split(after, |c| c.is_alphabetic());
-        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(scale(number, *nanos)?)?;
-        rest = after;
-    }
-    (!text.is_empty()).then_some(Duration::from_nanos(total))
+    u64::try_from(parse_go_duration(text).ok()?).ok().map(Duration::from_nanos)
 }
 
 /// The shortest exact form that [`parse`] reads back: `1m30s`; `0s` for nothing.
@@ -42,32 +31,13 @@ pub fn format(duration: Duration) -> String {
     }
     let mut text = String::new();
     for (unit, size) in UNITS {
-        let count = nanos / u128::from(size);
+        let count = nanos / size;
         if count > 0 {
             text += &format!("{count}{unit}");
-            nanos %= u128::from(size);
+            nanos %= size;
         }
     }
     text
-}
-
-fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
-}
-
-/// `number` times `nanos`, with the fraction in integers so that `0.1s` is exactly 100 ms.
-fn scale(number: &str, nanos: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let mut total = whole.parse::<u64>().ok()?.checked_mul(nanos)?;
-    let mut digit_worth = nanos;
-    if fraction.is_empty() {
-        return None;
-    }
-    for digit in fraction.chars() {
-        digit_worth /= 10;
-        total = total.checked_add(u64::from(digit.to_digit(10)?) * digit_worth)?;
-    }
-    Some(total)
 }
 
 /// Reads a duration; a number without unit is refused except 0.
@@ -124,7 +94,6 @@ mod tests {
             ("500ms", 500_000_000),
             ("0.1s", 100_000_000),
             ("1.5h", 5_400_000_000_000),
-            ("2d", 172_800_000_000_000),
             ("7us3ns", 7_003),
         ] {
             assert_eq!(parse(text), Some(Duration::from_nanos(nanos)), "{text}");
@@ -133,16 +102,14 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in
-            ["", "5", "s", "5 s", "-5s", "5sec", "1.s", ".5s", "1.2.3s", "5s ", "99999999999d", "1m30"]
-        {
+        for text in ["", "5", "s", "5 s", "-5s", "5sec", "1.2.3s", "5s ", "99999999999h", "1m30", "2d"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn every_duration_reads_back_as_written(nanos: u64) {
+        fn every_duration_reads_back_as_written(nanos in 0..i64::MAX as u64) {
             let duration = Duration::from_nanos(nanos);
             prop_assert_eq!(parse(&format(duration)), Some(duration));
         }

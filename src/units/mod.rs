@@ -4,4 +4,4 @@ pub mod duration;
 mod keep_alive;
 pub mod size;
 
-pub use keep_alive::{KeepAlive, keep_alive_option};
+pub use keep_alive::{GoDurationError, KeepAlive, parse_go_duration};

@@ -12,7 +12,6 @@ use crate::units::{KeepAlive, duration};
 #[serde(default, deny_unknown_fields)]
 pub struct WorkersConfig {
     /// How long a model stays in memory after its last request, where neither model nor request says.
-    #[serde(with = "keep_alive")]
     pub keep_alive: KeepAlive,
     /// A load that makes no progress for this long is given up; zero: never.
     #[serde(with = "duration")]
@@ -81,22 +80,5 @@ impl WorkersConfig {
             faults.push(("runtime_dir", "must be an absolute path".to_owned()));
         }
         faults
-    }
-}
-
-/// `keep_alive` where it cannot be absent.
-mod keep_alive {
-    use serde::de::Error;
-    use serde::{Deserializer, Serializer};
-
-    use crate::units::{KeepAlive, keep_alive_option};
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeepAlive, D::Error> {
-        keep_alive_option::deserialize(deserializer)?
-            .ok_or_else(|| D::Error::custom("expected a duration, found null"))
-    }
-
-    pub(super) fn serialize<S: Serializer>(value: &KeepAlive, serializer: S) -> Result<S::Ok, S::Error> {
-        keep_alive_option::serialize(&Some(*value), serializer)
     }
 }
