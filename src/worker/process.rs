@@ -30,6 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// A running worker. Dropping it kills it.
 pub(super) struct Process {
     child: Child,
+    /// Never written to: closing it is the message.
     _leash: Option<ChildStdin>,
     output: JoinSet<()>,
     last_lines: Arc<Mutex<VecDeque<String>>>,
@@ -65,6 +66,12 @@ impl Process {
         let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) else { return };
         // It can only fail for a group that has ended, which `wait` is about to tell.
         let _ = killpg(Pid::from_raw(id), signal);
+    }
+
+    /// Closes its stdin, as the kernel does when this process ends.
+    #[cfg(test)]
+    pub(super) fn slip_leash(&mut self) {
+        self._leash = None;
     }
 
     /// Waits until it is gone. May be dropped and called again.
