@@ -1,11 +1,33 @@
 //! Workers: co-located llama.cpp processes, one model each. The [`Supervisor`] spawns, watches, replaces and stops them.
+//!
+//! What is decided lies in `residency` (which models), `resident` (one model) and `replica` (one worker), all pure: events
+//! and the time go in, `action`s come out. `shared` carries them out. What runs is a `crew` of tasks, one per worker
+//! (`tend`, with `process` and `probe`). Uses `library` for the files and `node` for the pool.
 
+mod action;
 mod config;
+mod crew;
+mod probe;
+mod process;
+mod replica;
+mod residency;
+mod resident;
+mod shared;
+mod tend;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use config::WorkersConfig;
+use tokio::sync::mpsc;
+
+use self::crew::Crew;
+use self::residency::Residency;
+use self::resident::{Answer, Resident};
+use self::shared::{Abandon, Order, Shared};
 
 use crate::error::Error;
 use crate::library::{Library, Model};
@@ -14,7 +36,14 @@ use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
 
 /// Owns every worker process.
-pub struct Supervisor {}
+pub struct Supervisor {
+    library: Arc<Library>,
+    program: PathBuf,
+    probe_interval: Duration,
+    shared: Arc<Shared>,
+    /// Taken by [`Supervisor::run`].
+    orders: Mutex<Option<mpsc::UnboundedReceiver<Order>>>,
+}
 
 /// A model in memory.
 pub struct Loaded {
@@ -31,54 +60,145 @@ pub struct Loaded {
 }
 
 /// Keeps a model in memory while held; the idle time starts when the last hold of a model is dropped.
-pub struct Hold {}
+pub struct Hold {
+    shared: Arc<Shared>,
+    model: Arc<Model>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.update(|residency, now| residency.release(&self.model, now));
+    }
+}
 
 impl Supervisor {
-    /// Nothing is spawned before [`Supervisor::run`].
+    /// Nothing is spawned before [`Supervisor::run`]. `program` is what `program worker --spec JSON` starts a worker with;
+    /// `runtime` is a private directory, with a short path, for the sockets.
     pub fn new(
-        _config: WorkersConfig,
-        _library: Arc<Library>,
-        _pool: Arc<Pool>,
-        _metrics: Arc<Metrics>,
+        config: WorkersConfig,
+        library: Arc<Library>,
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+        program: PathBuf,
+        runtime: PathBuf,
     ) -> Self {
-        todo!()
+        let (orders, receiver) = mpsc::unbounded_channel();
+        Self {
+            library,
+            program,
+            probe_interval: config.probe_interval,
+            shared: Arc::new(Shared::new(config, runtime, pool, metrics, orders)),
+            orders: Mutex::new(Some(receiver)),
+        }
     }
 
     /// Preloads, probes, restarts and unloads until [`Supervisor::stop`] has ended the last worker. Every process and task
-    /// belongs to this call.
+    /// belongs to this call: dropping it kills them.
     pub async fn run(&self) {
-        todo!()
+        let Some(mut orders) = self.take_orders() else {
+            tracing::error!("the supervisor runs already");
+            return;
+        };
+        let _abandon = Abandon(&self.shared);
+        let mut crew = Crew::new(Arc::clone(&self.shared), self.program.clone(), self.probe_interval);
+        self.shared.update(|residency, now| {
+            let models = self.library.models();
+            models.iter().filter(|m| m.config.preload).for_each(|model| residency.preload(model, now));
+        });
+        while !(self.shared.is_closed() && crew.is_empty()) {
+            let wake = self.shared.schedule();
+            tokio::select! {
+                Some(order) = orders.recv() => crew.carry_out(order),
+                Some((incarnation, exit)) = crew.next_gone() => {
+                    self.shared.update(|residency, now| residency.gone(incarnation, exit, now));
+                }
+                () = tokio::time::sleep_until(wake) => self.shared.update(|_, _| ()),
+                () = self.shared.rescheduled() => {}
+            }
+        }
     }
 
     /// Marks the model as in use. `keep_alive` replaces the value in force, `None` keeps it.
-    pub fn hold(&self, _model: &Arc<Model>, _keep_alive: Option<KeepAlive>) -> Hold {
-        todo!()
+    pub fn hold(&self, model: &Arc<Model>, keep_alive: Option<KeepAlive>) -> Hold {
+        self.shared.update(|residency, now| residency.hold(model, keep_alive, now));
+        Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model) }
     }
 
     /// Waits until the pool has at least one ready node for the model, loading it if need be. One load serves any number
     /// of callers; dropping the future does not abort it. A model that cannot load fails every waiting caller at once, and
     /// later callers too until the hold-off has passed.
-    pub async fn ready(&self, _model: &Arc<Model>) -> Result<(), Error> {
-        todo!()
+    pub async fn ready(&self, model: &Arc<Model>) -> Result<(), Error> {
+        let _hold = self.hold(model, None);
+        let mut seen = None;
+        loop {
+            match self.shared.update(|residency, now| residency.ask(model, seen, now)) {
+                Answer::Ready => return Ok(()),
+                Answer::Failed(error) => return Err(error),
+                Answer::Wait { failures, mut changed } => {
+                    seen = Some(failures);
+                    // The sender lives as long as the model is known; without it the next answer says what to do.
+                    let _ = changed.changed().await;
+                }
+            }
+        }
     }
 
     /// Stops the model's workers once nothing holds it.
-    pub fn unload(&self, _model: &Arc<Model>) {
-        todo!()
+    pub fn unload(&self, model: &Arc<Model>) {
+        self.shared.update(|residency, now| residency.unload(model, now));
     }
 
-    /// An exchange with this node failed: take it out of the pool, find out why, replace it.
-    pub fn suspect(&self, _node: &Arc<Node>) {
-        todo!()
+    /// An exchange with this node failed: take it out of the pool, find out why, replace it. Nodes that are not workers
+    /// are none of its business.
+    pub fn suspect(&self, node: &Arc<Node>) {
+        self.shared.update(|residency, _| residency.suspect(node));
     }
 
     /// The models in memory, longest remaining life first.
     pub fn loaded(&self) -> Vec<Loaded> {
-        todo!()
+        let describe_all = |residency: &mut Residency, now| -> Vec<_> {
+            residency.residents().filter_map(|resident| describe(resident, now)).collect()
+        };
+        let mut loaded = self.shared.update(describe_all);
+        loaded.sort_by_key(|(remaining, _)| std::cmp::Reverse(remaining.unwrap_or(Duration::MAX)));
+        loaded.into_iter().map(|(_, loaded)| loaded).collect()
     }
 
     /// Stops every worker: SIGTERM, then SIGKILL after `deadline`. Returns when all are gone.
-    pub async fn stop(&self, _deadline: Duration) {
-        todo!()
+    pub async fn stop(&self, deadline: Duration) {
+        let never_ran = self.take_orders().is_some();
+        self.shared.update(|residency, _| match never_ran {
+            true => residency.abandon(),
+            false => residency.close(deadline),
+        });
+        self.shared.vacated().await;
     }
+
+    fn take_orders(&self) -> Option<mpsc::UnboundedReceiver<Order>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What `/api/ps` shows of a model in memory, with its remaining life.
+fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Loaded)> {
+    let healths = || resident.replicas.iter().filter_map(|replica| replica.health());
+    let context = healths().next()?.model.as_ref().map_or(0, |model| model.context);
+    let remaining = match resident.holds {
+        0 => resident.expires().map(|expiry| expiry.saturating_duration_since(now)),
+        // The time starts when it becomes idle, at the earliest now.
+        _ if resident.model.config.pin => None,
+        _ => match resident.keep_alive {
+            KeepAlive::Unload => Some(Duration::ZERO),
+            KeepAlive::For(idle) => Some(idle),
+            KeepAlive::Forever => None,
+        },
+    };
+    let loaded = Loaded {
+        model: Arc::clone(&resident.model),
+        memory: healths().map(|health| health.resident_bytes).sum(),
+        device_memory: healths().map(|health| health.device_bytes).sum(),
+        expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
+        context,
+    };
+    Some((remaining, loaded))
 }

@@ -1,0 +1,215 @@
+//! [`ModelCard`] from a file's header and the model's section in the configuration.
+
+use std::io::BufReader;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::gguf::{self, Header};
+use super::{ModelConfig, quantization};
+use crate::dialect::{Capability, Details, ModelCard};
+
+/// Reads the header of `path` and describes the model in it. Errors in words.
+pub(super) fn read(name: &str, config: &ModelConfig, path: &Path) -> Result<ModelCard, String> {
+    let in_words = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(|error| in_words(&error))?;
+    let facts = file.metadata().map_err(|error| in_words(&error))?;
+    let modified = facts.modified().map_err(|error| in_words(&error))?;
+    let reader = BufReader::with_capacity(1 << 20, file);
+    let header = gguf::read(reader, facts.len()).map_err(|error| in_words(&error))?;
+    Ok(describe(name, config, path, facts.len(), modified, header))
+}
+
+fn describe(
+    name: &str,
+    config: &ModelConfig,
+    path: &Path,
+    size: u64,
+    modified: SystemTime,
+    header: Header,
+) -> ModelCard {
+    let capabilities = capabilities(&header);
+    let digest = digest(&header, size, modified);
+    let details = details(&header);
+    let tensors = header.tensors.iter();
+    let tensors = tensors.map(|t| (t.name.clone(), quantization::tensor_type(t.kind), t.shape.clone()));
+    let text = |key: &str| header.metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    ModelCard {
+        name: name.to_owned(),
+        modified: modified.into(),
+        size,
+        digest,
+        details,
+        capabilities,
+        template: config.template.clone().unwrap_or_else(|| text("tokenizer.chat_template")),
+        system: config.system.clone().unwrap_or_default(),
+        parameters: parameters(config),
+        license: text("general.license"),
+        path: path.display().to_string(),
+        tensors: tensors.collect(),
+        model_info: model_info(header),
+    }
+}
+
+/// Only what the engine can do: it neither parses tool calls or thinking nor sees images yet, so a template or a projector
+/// that could is not enough to claim them.
+fn capabilities(header: &Header) -> Vec<Capability> {
+    if header.metadata.contains_key(&format!("{}.pooling_type", architecture(header))) {
+        return vec![Capability::Embedding];
+    }
+    let has_id = |names: [&str; 2]| {
+        names.iter().any(|name| header.metadata.contains_key(&format!("tokenizer.ggml.{name}_token_id")))
+    };
+    // The second names are those of older converters.
+    let ids = [["fim_pre", "prefix"], ["fim_suf", "suffix"], ["fim_mid", "middle"]];
+    let fills = ids
+        .into_iter()
+        .zip(gguf::FILL)
+        .all(|(names, texts)| has_id(names) || texts.iter().any(|text| header.fill.contains(text)));
+    let mut capabilities = vec![Capability::Completion];
+    capabilities.extend(fills.then_some(Capability::Insert));
+    capabilities
+}
+
+fn architecture(header: &Header) -> &str {
+    header.metadata.get("general.architecture").and_then(Value::as_str).unwrap_or("unknown")
+}
+
+fn details(header: &Header) -> Details {
+    let family = architecture(header);
+    let number = |key: String| header.metadata.get(&key).and_then(Value::as_u64);
+    Details {
+        family: family.to_owned(),
+        parameter_size: parameter_size(parameter_count(header)),
+        quantization_level: quantization::level(number("general.file_type".to_owned()), &header.tensors),
+        context_length: number(format!("{family}.context_length")).unwrap_or_default(),
+        embedding_length: number(format!("{family}.embedding_length")).unwrap_or_default(),
+    }
+}
+
+fn parameter_count(header: &Header) -> u64 {
+    header.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements()))
+}
+
+/// As Ollama writes it (`format.HumanNumber`): `8.0B`, `494.03M`, `7B` where it is whole.
+fn parameter_size(count: u64) -> String {
+    let scaled = |unit: u64, digits: usize| {
+        let digits = if count % unit == 0 { 0 } else { digits };
+        format!("{:.digits$}", count as f64 / unit as f64)
+    };
+    match count {
+        1_000_000_000.. => scaled(1_000_000_000, 1) + "B",
+        1_000_000.. => scaled(1_000_000, 2) + "M",
+        1_000.. => scaled(1_000, 0) + "K",
+        _ => count.to_string(),
+    }
+}
+
+/// The name and the template are shown elsewhere; the parameter count is Ollama's addition to what the file says.
+fn model_info(header: Header) -> Map<String, Value> {
+    let count = parameter_count(&header);
+    let mut info = header.metadata;
+    info.retain(|key, _| key != "general.name" && key != "tokenizer.chat_template");
+    info.insert("general.parameter_count".to_owned(), count.into());
+    info
+}
+
+fn parameters(config: &ModelConfig) -> Vec<(String, Value)> {
+    match serde_json::to_value(&config.options) {
+        Ok(Value::Object(options)) => options.into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// An identity of the file: SHA-256 over its size, its time and its header. Reading all of a 100 GB file to hash it would
+/// take minutes, and Ollama's own digest is not of the weights either but of the manifest.
+fn digest(header: &Header, size: u64, modified: SystemTime) -> String {
+    let since_epoch = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut hasher = Sha256::new();
+    hasher.update(size.to_le_bytes());
+    hasher.update(since_epoch.as_nanos().to_le_bytes());
+    hasher.update(header.fingerprint);
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gguf::writer::Writer;
+    use super::*;
+
+    fn config() -> ModelConfig {
+        serde_json::from_value(serde_json::json!({"path": "/m.gguf", "options": {"top_k": 3, "stop": ["x"]}}))
+            .unwrap()
+    }
+
+    fn card_of(file: &[u8]) -> ModelCard {
+        let header = gguf::read(file, file.len() as u64).unwrap();
+        describe("m", &config(), Path::new("/m.gguf"), 123, SystemTime::UNIX_EPOCH, header)
+    }
+
+    #[test]
+    fn a_card_tells_what_the_file_and_the_configuration_say() {
+        let file = Writer::default()
+            .string("general.architecture", "llama")
+            .string("general.name", "M")
+            .string("general.license", "mit")
+            .string("tokenizer.chat_template", "{{ messages }}")
+            .u32("general.file_type", 7)
+            .u32("llama.context_length", 2048)
+            .u32("llama.embedding_length", 64)
+            .tensor("token_embd.weight", 8, &[64, 1000])
+            .finish();
+        let card = card_of(&file);
+        assert_eq!((card.name.as_str(), card.size, card.license.as_str()), ("m", 123, "mit"));
+        assert_eq!(card.template, "{{ messages }}");
+        assert_eq!(card.details.family, "llama");
+        assert_eq!(card.details.parameter_size, "64K");
+        assert_eq!(card.details.quantization_level, "Q8_0");
+        assert_eq!((card.details.context_length, card.details.embedding_length), (2048, 64));
+        assert_eq!(card.capabilities, [Capability::Completion]);
+        assert_eq!(card.tensors, [("token_embd.weight".to_owned(), "Q8_0".to_owned(), vec![64, 1000])]);
+        assert_eq!(card.model_info["general.parameter_count"], 64_000);
+        assert!(!card.model_info.contains_key("general.name"));
+        assert!(!card.model_info.contains_key("tokenizer.chat_template"));
+        let names: Vec<_> = card.parameters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["top_k", "stop"]);
+        assert_eq!(card.digest.len(), 64);
+    }
+
+    #[test]
+    fn a_pooling_type_makes_an_embedder() {
+        let file =
+            Writer::default().string("general.architecture", "bert").u32("bert.pooling_type", 1).finish();
+        assert_eq!(card_of(&file).capabilities, [Capability::Embedding]);
+    }
+
+    #[test]
+    fn all_three_fill_tokens_make_insert_by_text_or_by_id() {
+        let vocabulary = ["a", "b", "c", "<PRE>", "<SUF>", "<MID>"];
+        let by_text = Writer::default().strings("tokenizer.ggml.tokens", &vocabulary);
+        assert!(card_of(&by_text.finish()).capabilities.contains(&Capability::Insert));
+        let by_id = Writer::default()
+            .u32("tokenizer.ggml.prefix_token_id", 1)
+            .u32("tokenizer.ggml.fim_suf_token_id", 2)
+            .u32("tokenizer.ggml.fim_mid_token_id", 3);
+        assert!(card_of(&by_id.finish()).capabilities.contains(&Capability::Insert));
+        let two = Writer::default().strings("tokenizer.ggml.tokens", &vocabulary[..5]);
+        assert_eq!(card_of(&two.finish()).capabilities, [Capability::Completion]);
+    }
+
+    #[test]
+    fn parameter_sizes_are_written_as_ollama_does() {
+        for (count, expected) in [
+            (8_030_261_312, "8.0B"),
+            (7_000_000_000, "7B"),
+            (494_032_768, "494.03M"),
+            (5_200_000, "5.20M"),
+            (64_000, "64K"),
+            (999, "999"),
+        ] {
+            assert_eq!(parameter_size(count), expected);
+        }
+    }
+}

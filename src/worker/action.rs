@@ -1,0 +1,108 @@
+//! What goes in and out of the pure part: reports about workers, and the actions that follow from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::generation::seam::Health;
+use crate::library::Model;
+use crate::node::Node;
+
+/// A worker to be started: its name, socket and incarnation are the node's.
+#[derive(Clone)]
+pub(super) struct Start {
+    pub(super) model: Arc<Model>,
+    pub(super) node: Arc<Node>,
+}
+
+/// What a running worker is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// SIGTERM, and SIGKILL if it is still there after this.
+    Stop(Duration),
+    /// SIGKILL.
+    Kill,
+    /// Look at once whether it answers.
+    Probe,
+}
+
+/// What a look at a worker found.
+#[derive(Clone, Debug)]
+pub(super) enum Report {
+    /// It answered.
+    Health(Health),
+    /// It did not answer in time, or not with a health.
+    Missed,
+}
+
+/// The end of a worker. Also of one that could not even be spawned.
+#[derive(Clone, Debug)]
+pub(super) struct Exit {
+    pub(super) ending: Ending,
+    /// Why, for people.
+    pub(super) reason: String,
+}
+
+/// How a worker that should have stayed ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself.
+    Exited,
+    /// By a signal that is not the supervisor's.
+    Killed,
+    /// It answered no probes and was killed for that.
+    Unresponsive,
+}
+
+impl Ending {
+    /// The label in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Killed => "killed",
+            Self::Unresponsive => "unresponsive",
+        }
+    }
+}
+
+/// Why a model left memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// Its `keep_alive` ran out.
+    Idle,
+    /// A request said so.
+    Manual,
+    /// To make room for another.
+    Limit,
+}
+
+impl Eviction {
+    /// The label in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Manual => "manual",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// What the pure part wants done, in this order.
+pub(super) enum Action {
+    /// Start a worker.
+    Spawn(Start),
+    /// Tell the worker of this incarnation.
+    Command(u64, Command),
+    /// Let the node take requests.
+    Admit(Start),
+    /// Give it no more requests.
+    Withdraw(Start),
+    /// For log and metrics: a worker became ready, that long after its spawn.
+    Loaded(Start, Duration),
+    /// For the log: a worker did not become ready.
+    LoadFailed(Start, Error),
+    /// For log and metrics: a worker that was ready is gone.
+    Lost(Start, Ending, String),
+    /// For log and metrics: a model is being unloaded.
+    Evicted(Arc<Model>, Eviction),
+}

@@ -1,0 +1,78 @@
+//! [`Crew`]: the tasks that tend workers. They belong to the run loop: dropping the crew kills every worker.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+
+use super::action::{Command, Ending, Exit, Start};
+use super::shared::{Order, Shared};
+use super::tend;
+
+/// One task per worker.
+pub(super) struct Crew {
+    shared: Arc<Shared>,
+    program: PathBuf,
+    probe_interval: Duration,
+    tasks: JoinSet<Exit>,
+    incarnations: HashMap<Id, u64>,
+    commands: HashMap<u64, mpsc::UnboundedSender<Command>>,
+}
+
+impl Crew {
+    pub(super) fn new(shared: Arc<Shared>, program: PathBuf, probe_interval: Duration) -> Self {
+        Self {
+            shared,
+            program,
+            probe_interval,
+            tasks: JoinSet::new(),
+            incarnations: HashMap::new(),
+            commands: HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Spawn(start) => self.spawn(start),
+            Order::Command(incarnation, command) => {
+                if let Some(commands) = self.commands.get(&incarnation) {
+                    // Its task may have ended a moment ago; then there is nobody to command.
+                    let _ = commands.send(command);
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, start: Start) {
+        let incarnation = start.node.incarnation;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (shared, name) = (Arc::clone(&self.shared), Arc::clone(&start.node.name));
+        let report = move |report| shared.report(incarnation, &name, report);
+        let task = tend::tend(start, self.program.clone(), self.probe_interval, receiver, report);
+        let id = self.tasks.spawn(task).id();
+        self.incarnations.insert(id, incarnation);
+        self.commands.insert(incarnation, commands);
+    }
+
+    /// Waits for the next worker to be gone; `None` where there is none.
+    pub(super) async fn next_gone(&mut self) -> Option<(u64, Exit)> {
+        let (id, exit) = match self.tasks.join_next_with_id().await? {
+            Ok(ended) => ended,
+            // A panic in the task dropped the process, which killed it.
+            Err(error) => {
+                let reason = format!("its supervision failed: {error}");
+                (error.id(), Exit { ending: Ending::Killed, reason })
+            }
+        };
+        let incarnation = self.incarnations.remove(&id)?;
+        self.commands.remove(&incarnation);
+        Some((incarnation, exit))
+    }
+}

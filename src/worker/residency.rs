@@ -1,0 +1,576 @@
+//! [`Residency`]: which models are in memory, which come and which leave first. Pure state: time is passed in, and what
+//! is to be done comes out as [`Action`]s.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::WorkersConfig;
+use super::action::{Action, Eviction, Exit, Report};
+use super::replica::Replica;
+use super::resident::{Answer, Resident};
+use crate::error::Error;
+use crate::library::Model;
+use crate::node::Node;
+use crate::units::KeepAlive;
+
+/// Every model that was asked for, and its workers.
+pub(super) struct Residency {
+    config: WorkersConfig,
+    runtime: PathBuf,
+    residents: BTreeMap<String, Resident>,
+    incarnations: u64,
+    is_closing: bool,
+    out: Vec<Action>,
+}
+
+impl Residency {
+    pub(super) fn new(config: WorkersConfig, runtime: PathBuf) -> Self {
+        Self {
+            config,
+            runtime,
+            residents: BTreeMap::new(),
+            incarnations: 0,
+            is_closing: false,
+            out: Vec::new(),
+        }
+    }
+
+    fn resident(&mut self, model: &Arc<Model>, now: Instant) -> &mut Resident {
+        let config = &self.config;
+        self.residents
+            .entry(model.name.clone())
+            .or_insert_with(|| Resident::new(Arc::clone(model), config, now))
+    }
+
+    /// Every model, by name.
+    pub(super) fn residents(&self) -> impl Iterator<Item = &Resident> {
+        self.residents.values()
+    }
+
+    /// No process is left.
+    pub(super) fn is_vacant(&self) -> bool {
+        !self.residents.values().any(Resident::is_live)
+    }
+
+    /// [`Residency::close`] was called.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// Wants a model in memory though nobody asks for it.
+    pub(super) fn preload(&mut self, model: &Arc<Model>, now: Instant) {
+        self.resident(model, now).wanted.get_or_insert(now);
+    }
+
+    /// One more request uses the model.
+    pub(super) fn hold(&mut self, model: &Arc<Model>, keep_alive: Option<KeepAlive>, now: Instant) {
+        let resident = self.resident(model, now);
+        resident.holds += 1;
+        resident.keep_alive = keep_alive.unwrap_or(resident.keep_alive);
+    }
+
+    /// One request less.
+    pub(super) fn release(&mut self, model: &Arc<Model>, now: Instant) {
+        self.resident(model, now).release(now);
+    }
+
+    /// Whether the model can be used; see [`Resident::ask`].
+    pub(super) fn ask(&mut self, model: &Arc<Model>, failures: Option<u64>, now: Instant) -> Answer {
+        if self.is_closing {
+            return Answer::Failed(Error::ShuttingDown);
+        }
+        self.resident(model, now).ask(failures, now)
+    }
+
+    /// Unloads the model once it is idle, if it is in memory or on its way there.
+    pub(super) fn unload(&mut self, model: &Arc<Model>, now: Instant) {
+        let resident = self.resident(model, now);
+        if resident.wanted.is_some() {
+            resident.keep_alive = KeepAlive::Unload;
+        }
+    }
+
+    /// An exchange with this node failed.
+    pub(super) fn suspect(&mut self, node: &Node) {
+        for replica in self.residents.values_mut().flat_map(|resident| &mut resident.replicas) {
+            replica.suspect(node, &mut self.out);
+        }
+    }
+
+    /// A look at a worker has a result. Those of workers that are gone come to nothing.
+    pub(super) fn report(&mut self, incarnation: u64, report: Report, now: Instant) {
+        let out = &mut self.out;
+        self.residents.values_mut().any(|resident| resident.report(incarnation, report.clone(), now, out));
+    }
+
+    /// A worker is gone.
+    pub(super) fn gone(&mut self, incarnation: u64, exit: Exit, now: Instant) {
+        let (config, out) = (&self.config, &mut self.out);
+        self.residents
+            .values_mut()
+            .any(|resident| resident.gone(incarnation, exit.clone(), now, config, out));
+    }
+
+    /// Stops every worker and starts no more.
+    pub(super) fn close(&mut self, grace: Duration) {
+        self.is_closing = true;
+        for resident in self.residents.values_mut() {
+            resident.wanted = None;
+            resident.replicas.iter_mut().for_each(|replica| replica.stop(grace, &mut self.out));
+            resident.notify();
+        }
+    }
+
+    /// Nobody looks after the workers any more: they are as good as gone.
+    pub(super) fn abandon(&mut self) {
+        self.close(Duration::ZERO);
+        for replica in self.residents.values_mut().flat_map(|resident| &mut resident.replicas) {
+            *replica = Replica::new();
+        }
+    }
+
+    /// Decides what follows from all that has happened up to `now`.
+    pub(super) fn settle(&mut self, now: Instant) -> Vec<Action> {
+        for resident in self.residents.values_mut() {
+            resident.tick(&self.config, now, &mut self.out);
+        }
+        if !self.is_closing {
+            let missing = self.start_wanted(now);
+            self.make_room(missing);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Starts what is wanted and has room, whoever asked first being first. Answers how many had no room.
+    fn start_wanted(&mut self, now: Instant) -> usize {
+        let limit = self.config.loaded_limit();
+        let mut room = limit.saturating_sub(self.residents.values().filter(|r| r.is_live()).count());
+        let mut missing = 0;
+        let mut waiting: Vec<_> = self.residents.values_mut().filter(|r| r.can_start(now)).collect();
+        waiting.sort_by_key(|resident| resident.wanted);
+        for resident in waiting {
+            if !resident.is_live() {
+                if room == 0 {
+                    missing += 1;
+                    continue;
+                }
+                room -= 1;
+            }
+            resident.fill(&self.runtime, &mut self.incarnations, now, &mut self.out);
+        }
+        missing
+    }
+
+    /// Sends idle models away until `count` places are or will be free; those with the shortest remaining life first.
+    /// Where all are busy this is tried again when one is not.
+    fn make_room(&mut self, count: usize) {
+        let leaving = self.residents.values().filter(|r| r.is_live() && !r.is_staying()).count();
+        for _ in leaving..count {
+            let idle = self.residents.values_mut().filter(|resident| resident.is_evictable());
+            let Some(first) = idle.min_by_key(|resident| (resident.expires().is_none(), resident.expires()))
+            else {
+                return;
+            };
+            first.evict(Eviction::Limit, &self.config, &mut self.out);
+        }
+    }
+
+    /// When [`Residency::settle`] must be called again though nothing happens.
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let wakes = self.residents.values().flat_map(|resident| resident.next_wakes(&self.config));
+        wakes.filter(|wake| *wake > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::generation::seam::{Health, State};
+    use crate::library::Library;
+    use crate::worker::action::{Command, Ending};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A residency, its clock, and what happened.
+    struct Stage {
+        residency: Residency,
+        now: Instant,
+        events: Vec<String>,
+        /// The node of each spawn, by name.
+        nodes: BTreeMap<String, Arc<Node>>,
+    }
+
+    impl Stage {
+        fn new(config: WorkersConfig) -> Self {
+            Self {
+                residency: Residency::new(config, PathBuf::from("/run/x")),
+                now: Instant::now(),
+                events: Vec::new(),
+                nodes: BTreeMap::new(),
+            }
+        }
+
+        fn after(&mut self, time: Duration) -> &mut Self {
+            self.now += time;
+            self.act(|_, _| ())
+        }
+
+        fn act(&mut self, act: impl FnOnce(&mut Residency, Instant)) -> &mut Self {
+            act(&mut self.residency, self.now);
+            for action in self.residency.settle(self.now) {
+                let event = match action {
+                    Action::Spawn(start) => {
+                        let name = start.node.name.to_string();
+                        self.nodes.insert(name.clone(), start.node);
+                        format!("spawn {name}")
+                    }
+                    Action::Command(incarnation, command) => {
+                        let node = self.nodes.values().find(|node| node.incarnation == incarnation);
+                        let verb = match command {
+                            Command::Stop(_) => "stop",
+                            Command::Kill => "kill",
+                            Command::Probe => "probe",
+                        };
+                        format!("{verb} {}", node.unwrap().name)
+                    }
+                    Action::Admit(start) => format!("admit {}", start.node.name),
+                    Action::Withdraw(start) => format!("withdraw {}", start.node.name),
+                    Action::Lost(_, ending, _) => format!("lost {}", ending.as_str()),
+                    Action::Evicted(model, eviction) => format!("evict {} {}", model.name, eviction.as_str()),
+                    Action::Loaded(..) | Action::LoadFailed(..) => continue,
+                };
+                self.events.push(event);
+            }
+            self
+        }
+
+        fn ask(&mut self, model: &Arc<Model>, failures: Option<u64>) -> Answer {
+            let mut answer = None;
+            self.act(|residency, now| answer = Some(residency.ask(model, failures, now)));
+            answer.unwrap()
+        }
+
+        /// A request that uses the model from now on.
+        fn request(&mut self, model: &Arc<Model>) -> &mut Self {
+            self.act(|residency, now| residency.hold(model, None, now));
+            self.ask(model, None);
+            self
+        }
+
+        fn release(&mut self, model: &Arc<Model>) -> &mut Self {
+            self.act(|residency, now| residency.release(model, now))
+        }
+
+        fn incarnation(&self, worker: &str) -> u64 {
+            self.nodes[worker].incarnation
+        }
+
+        fn report(&mut self, worker: &str, report: Report) -> &mut Self {
+            let incarnation = self.incarnation(worker);
+            self.act(|residency, now| residency.report(incarnation, report, now))
+        }
+
+        fn health(&mut self, worker: &str, state: State, progress: f32) -> &mut Self {
+            self.report(worker, Report::Health(Health { state, progress, ..Health::default() }))
+        }
+
+        fn ready(&mut self, worker: &str) -> &mut Self {
+            self.health(worker, State::Ready, 1.0)
+        }
+
+        fn gone(&mut self, worker: &str) -> &mut Self {
+            let incarnation = self.incarnation(worker);
+            let exit = Exit { ending: Ending::Killed, reason: "killed".to_owned() };
+            self.act(|residency, now| residency.gone(incarnation, exit, now))
+        }
+
+        /// What happened since the last call.
+        fn events(&mut self) -> String {
+            std::mem::take(&mut self.events).join(", ")
+        }
+    }
+
+    fn model(name: &str, section: Value) -> Arc<Model> {
+        let mut config = json!({"path": "/m.gguf"});
+        config.as_object_mut().unwrap().extend(section.as_object().unwrap().clone());
+        let library =
+            Library::open([(name.to_owned(), serde_json::from_value(config).unwrap())], "/".as_ref());
+        library.resolve(name).unwrap().unwrap()
+    }
+
+    fn plain(name: &str) -> Arc<Model> {
+        model(name, json!({}))
+    }
+
+    #[test]
+    fn two_simultaneous_first_requests_load_once() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).request(&m);
+        assert_eq!(stage.events(), "spawn m-0");
+        stage.ready("m-0");
+        assert_eq!(stage.events(), "admit m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Ready));
+    }
+
+    #[test]
+    fn a_client_that_leaves_does_not_abort_its_load() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).release(&m).after(SECOND).ready("m-0");
+        assert_eq!(stage.events(), "spawn m-0, admit m-0");
+        stage.after(300 * SECOND);
+        assert_eq!(stage.events(), "evict m idle, withdraw m-0, stop m-0");
+    }
+
+    #[test]
+    fn a_load_that_fails_reaches_all_who_wait_and_those_who_come_during_the_hold_off() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m);
+        let Answer::Wait { failures, changed } = stage.ask(&m, None) else { panic!("must wait") };
+        stage.gone("m-0");
+        assert!(changed.has_changed().unwrap());
+        let expected = Error::LoadFailed { model: "m".to_owned(), reason: "killed".to_owned() };
+        assert!(matches!(stage.ask(&m, Some(failures)), Answer::Failed(error) if error == expected));
+        assert!(matches!(stage.ask(&m, None), Answer::Failed(error) if error == expected));
+        assert_eq!(stage.events(), "spawn m-0");
+        stage.after(Duration::from_millis(500));
+        assert_eq!(stage.events(), "", "nobody asked");
+        assert!(matches!(stage.ask(&m, None), Answer::Wait { .. }));
+        assert_eq!(stage.events(), "spawn m-0");
+        stage.gone("m-0").after(Duration::from_millis(999));
+        assert!(matches!(stage.ask(&m, None), Answer::Failed(_)), "the hold-off has doubled");
+    }
+
+    #[test]
+    fn a_load_times_out_only_without_progress() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m);
+        for step in 1..=3 {
+            stage.after(299 * SECOND).health("m-0", State::Loading, step as f32 / 10.0);
+        }
+        assert_eq!(stage.residency.next_wake(stage.now), Some(stage.now + 300 * SECOND));
+        stage.after(299 * SECOND).health("m-0", State::Loading, 0.3);
+        assert_eq!(stage.events(), "spawn m-0");
+        stage.after(SECOND);
+        assert_eq!(stage.events(), "kill m-0");
+        stage.gone("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Failed(Error::LoadTimeout { .. })));
+    }
+
+    #[test]
+    fn a_load_without_a_timeout_takes_as_long_as_it_takes() {
+        let config = WorkersConfig { load_timeout: Duration::ZERO, ..WorkersConfig::default() };
+        let (m, mut stage) = (plain("m"), Stage::new(config));
+        stage.request(&m).after(100_000 * SECOND);
+        assert_eq!(stage.events(), "spawn m-0");
+        assert_eq!(stage.residency.next_wake(stage.now), None);
+    }
+
+    #[test]
+    fn a_worker_in_use_that_dies_is_replaced_at_once_and_then_with_backoff() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).ready("m-0");
+        let first = stage.incarnation("m-0");
+        stage.gone("m-0");
+        assert_eq!(stage.events(), "spawn m-0, admit m-0, withdraw m-0, lost killed, spawn m-0");
+        assert_ne!(stage.incarnation("m-0"), first);
+        stage.ready("m-0").gone("m-0");
+        assert_eq!(stage.events(), "admit m-0, withdraw m-0, lost killed");
+        assert!(matches!(stage.ask(&m, None), Answer::Wait { .. }), "half a second is worth waiting");
+        assert_eq!(stage.residency.next_wake(stage.now), Some(stage.now + SECOND / 2));
+        stage.after(SECOND / 2);
+        assert_eq!(stage.events(), "spawn m-0");
+        stage.ready("m-0").after(30 * SECOND).gone("m-0");
+        assert_eq!(
+            stage.events(),
+            "admit m-0, withdraw m-0, lost killed, spawn m-0",
+            "it had lived long enough"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_keeps_dying_is_reported_to_those_who_wait() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m);
+        for _ in 0..5 {
+            assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
+            stage.ready("m-0").gone("m-0").after(4 * SECOND);
+        }
+        let Answer::Failed(error) = stage.ask(&m, Some(0)) else { panic!("must fail") };
+        assert_eq!(error.to_string(), "model 'm' failed to load: its worker keeps dying: killed");
+    }
+
+    #[test]
+    fn an_idle_worker_that_dies_comes_back_by_itself_only_if_the_model_is_kept() {
+        for (section, expected) in [
+            (json!({}), ""),
+            (json!({"pin": true}), ", spawn m-0"),
+            (json!({"preload": true}), ", spawn m-0"),
+        ] {
+            let (m, mut stage) = (model("m", section), Stage::new(WorkersConfig::default()));
+            stage.request(&m).ready("m-0").release(&m).events();
+            stage.gone("m-0");
+            assert_eq!(stage.events(), format!("withdraw m-0, lost killed{expected}"));
+            stage.request(&m);
+            assert_eq!(stage.incarnation("m-0"), 2);
+        }
+    }
+
+    #[test]
+    fn a_suspect_takes_nothing_until_a_probe_clears_it() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).ready("m-0").events();
+        let node = Arc::clone(&stage.nodes["m-0"]);
+        stage.act(|residency, _| residency.suspect(&node));
+        assert_eq!(stage.events(), "withdraw m-0, probe m-0");
+        assert!(matches!(stage.ask(&m, None), Answer::Wait { .. }));
+        stage.ready("m-0");
+        assert_eq!(stage.events(), "admit m-0");
+        stage.act(|residency, _| residency.suspect(&node)).report("m-0", Report::Missed);
+        assert_eq!(stage.events(), "withdraw m-0, probe m-0, kill m-0");
+        stage.gone("m-0");
+        assert_eq!(stage.events(), "lost unresponsive, spawn m-0");
+        stage.ready("m-0").events();
+        stage.act(|residency, _| residency.suspect(&node));
+        assert_eq!(stage.events(), "", "the replacement is not the suspect");
+    }
+
+    #[test]
+    fn three_missed_probes_in_a_row_are_the_end() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).report("m-0", Report::Missed).ready("m-0").events();
+        stage.report("m-0", Report::Missed).report("m-0", Report::Missed).ready("m-0");
+        stage.report("m-0", Report::Missed).report("m-0", Report::Missed);
+        assert_eq!(stage.events(), "");
+        stage.report("m-0", Report::Missed);
+        assert_eq!(stage.events(), "withdraw m-0, kill m-0");
+    }
+
+    #[test]
+    fn keep_alive_counts_from_the_last_hold_and_takes_the_last_value_named() {
+        let m = model("m", json!({}));
+        let mut stage = Stage::new(WorkersConfig::default());
+        let keep = KeepAlive::For(10 * SECOND);
+        stage.act(|residency, now| residency.hold(&m, Some(keep), now)).request(&m).ready("m-0").events();
+        stage.after(100 * SECOND).release(&m).after(100 * SECOND);
+        assert_eq!(stage.events(), "", "one hold is left");
+        stage.release(&m).after(9 * SECOND);
+        assert_eq!(stage.events(), "");
+        assert_eq!(stage.residency.next_wake(stage.now), Some(stage.now + SECOND));
+        stage.after(SECOND);
+        assert_eq!(stage.events(), "evict m idle, withdraw m-0, stop m-0");
+        stage.request(&m);
+        assert_eq!(stage.events(), "", "one process at a time");
+        stage.gone("m-0").ready("m-0").release(&m).after(299 * SECOND);
+        assert_eq!(stage.events(), "spawn m-0, admit m-0", "the value named was for one stay");
+    }
+
+    #[test]
+    fn unload_waits_for_the_last_hold_and_means_nothing_to_a_model_that_is_not_there() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.act(|residency, now| residency.unload(&m, now)).request(&m).ready("m-0");
+        stage.act(|residency, now| residency.unload(&m, now));
+        assert_eq!(stage.events(), "spawn m-0, admit m-0");
+        stage.release(&m);
+        assert_eq!(stage.events(), "evict m manual, withdraw m-0, stop m-0");
+    }
+
+    #[test]
+    fn a_pinned_model_never_leaves() {
+        let config = WorkersConfig { max_loaded: 1, ..WorkersConfig::default() };
+        let (m, mut stage) = (model("m", json!({"pin": true})), Stage::new(config));
+        stage.request(&m).ready("m-0").release(&m).after(1000 * SECOND);
+        stage.act(|residency, now| residency.unload(&m, now)).request(&plain("other"));
+        assert_eq!(stage.events(), "spawn m-0, admit m-0");
+    }
+
+    #[test]
+    fn the_idle_model_with_the_shortest_remaining_life_makes_room() {
+        let config = WorkersConfig { max_loaded: 2, ..WorkersConfig::default() };
+        let mut stage = Stage::new(config);
+        let long = model("long", json!({}));
+        let short = model("short", json!({}));
+        stage.act(|residency, now| residency.hold(&long, Some(KeepAlive::Forever), now));
+        stage.request(&long).ready("long-0").request(&short).ready("short-0").events();
+        let new = plain("new");
+        stage.request(&new);
+        assert_eq!(stage.events(), "", "all are busy: it waits");
+        stage.release(&long).release(&long);
+        assert_eq!(stage.events(), "evict long limit, withdraw long-0, stop long-0");
+        stage.release(&short);
+        assert_eq!(stage.events(), "", "one place is enough");
+        stage.gone("long-0");
+        assert_eq!(stage.events(), "spawn new-0");
+        stage.after(SECOND).ready("new-0").release(&new).request(&long);
+        assert_eq!(stage.events(), "admit new-0, evict short limit, withdraw short-0, stop short-0");
+    }
+
+    #[test]
+    fn a_load_that_never_began_is_dropped_with_its_last_client() {
+        let config = WorkersConfig { max_loaded: 1, ..WorkersConfig::default() };
+        let (a, b, mut stage) = (plain("a"), plain("b"), Stage::new(config));
+        stage.request(&a).ready("a-0").request(&b).release(&b).release(&a).after(SECOND);
+        assert_eq!(stage.events(), "spawn a-0, admit a-0");
+    }
+
+    #[test]
+    fn one_replica_that_cannot_load_does_not_fail_the_model() {
+        let (m, mut stage) = (model("m", json!({"replicas": 2})), Stage::new(WorkersConfig::default()));
+        stage.request(&m).gone("m-1");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
+        stage.ready("m-0").after(SECOND / 2);
+        assert_eq!(stage.events(), "spawn m-0, spawn m-1, admit m-0, spawn m-1");
+    }
+
+    #[test]
+    fn closing_stops_all_and_starts_none() {
+        let (m, mut stage) = (model("m", json!({"preload": true})), Stage::new(WorkersConfig::default()));
+        stage.act(|residency, now| residency.preload(&m, now)).ready("m-0").events();
+        stage.act(|residency, _| residency.close(SECOND));
+        assert_eq!(stage.events(), "withdraw m-0, stop m-0");
+        assert!(matches!(stage.ask(&m, None), Answer::Failed(Error::ShuttingDown)));
+        assert!(!stage.residency.is_vacant());
+        stage.gone("m-0");
+        assert!(stage.residency.is_vacant());
+        assert_eq!(stage.events(), "");
+    }
+
+    proptest::proptest! {
+        /// Whatever happens in whatever order: never more models than allowed, a serving worker is in the pool and no other
+        /// is, and the next wake lies ahead.
+        #[test]
+        fn the_invariants_hold_in_any_order(steps in proptest::collection::vec((0..8_u8, 0..3_usize, 0..40_u64), 0..120)) {
+            let config = WorkersConfig { max_loaded: 2, ..WorkersConfig::default() };
+            let mut stage = Stage::new(config);
+            let models = [model("a", json!({"replicas": 2})), plain("b"), model("c", json!({"preload": true}))];
+            let workers = ["a-0", "b-0", "c-0"];
+            let mut pool = std::collections::BTreeSet::new();
+            for (what, which, seconds) in steps {
+                let (m, worker) = (&models[which], workers[which]);
+                match what {
+                    0 | 1 => { stage.request(m); }
+                    2 => { stage.release(m); }
+                    3 => { stage.after(Duration::from_secs(seconds * 10)); }
+                    4 | 5 if stage.nodes.contains_key(worker) => { stage.ready(worker); }
+                    6 if stage.nodes.contains_key(worker) => { stage.gone(worker); }
+                    7 if stage.nodes.contains_key(worker) => { stage.report(worker, Report::Missed); }
+                    _ => {}
+                }
+                for event in std::mem::take(&mut stage.events) {
+                    match event.split_once(' ').unwrap() {
+                        ("admit", node) => proptest::prop_assert!(pool.insert(node.to_owned())),
+                        ("withdraw", node) => proptest::prop_assert!(pool.remove(node)),
+                        _ => {}
+                    }
+                }
+                let serving = stage.residency.residents().flat_map(|r| &r.replicas).filter(|r| r.is_serving()).count();
+                proptest::prop_assert_eq!(pool.len(), serving);
+                proptest::prop_assert!(stage.residency.residents().filter(|r| r.is_live()).count() <= 2);
+                proptest::prop_assert!(stage.residency.next_wake(stage.now).is_none_or(|wake| wake > stage.now));
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! [`Resident`]: one model's claim to memory: who uses it, how long it stays, and its workers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::WorkersConfig;
+use super::action::{Action, Eviction, Exit, Report, Start};
+use super::replica::{Fall, Replica};
+use crate::error::Error;
+use crate::library::Model;
+use crate::node::Node;
+use crate::units::KeepAlive;
+
+/// Deaths in a row that requests wait through, some two seconds of hold-off; then they are told.
+const PATIENCE: u32 = 4;
+/// A unix socket's path has room for 107 bytes, most of which are the directory's.
+const SOCKET_NAME: usize = 24;
+
+/// One model and its workers.
+pub(super) struct Resident {
+    pub(super) model: Arc<Model>,
+    pub(super) replicas: Vec<Replica>,
+    /// Requests that use it.
+    pub(super) holds: usize,
+    /// When the last hold was dropped, or the model became ready without one.
+    idle_since: Instant,
+    /// In force until the model leaves memory.
+    pub(super) keep_alive: KeepAlive,
+    /// Since when it should be in memory; `None`: nobody asks for it.
+    pub(super) wanted: Option<Instant>,
+    /// Why it is not in memory, from the last failure until it is ready again.
+    error: Option<Error>,
+    /// Failures so far: whoever waits learns of those that happen while it waits.
+    failures: u64,
+    changed: watch::Sender<()>,
+}
+
+/// The answer to someone who needs the model.
+pub(super) enum Answer {
+    /// A node takes requests.
+    Ready,
+    /// It cannot be had.
+    Failed(Error),
+    /// Look again when something has changed, and say how many failures there were.
+    Wait { failures: u64, changed: watch::Receiver<()> },
+}
+
+impl Resident {
+    pub(super) fn new(model: Arc<Model>, config: &WorkersConfig, now: Instant) -> Self {
+        Self {
+            replicas: (0..model.config.replicas.max(1)).map(|_| Replica::new()).collect(),
+            holds: 0,
+            idle_since: now,
+            keep_alive: model.config.keep_alive.unwrap_or(config.keep_alive),
+            wanted: None,
+            error: None,
+            failures: 0,
+            changed: watch::Sender::new(()),
+            model,
+        }
+    }
+
+    /// At least one process of it runs, be it on its way out.
+    pub(super) fn is_live(&self) -> bool {
+        self.replicas.iter().any(Replica::is_live)
+    }
+
+    /// Processes of it run and are to stay.
+    pub(super) fn is_staying(&self) -> bool {
+        self.replicas.iter().any(Replica::is_staying)
+    }
+
+    fn is_serving(&self) -> bool {
+        self.replicas.iter().any(Replica::is_serving)
+    }
+
+    /// Nothing stands against starting a worker but perhaps room.
+    pub(super) fn can_start(&self, now: Instant) -> bool {
+        self.wanted.is_some() && self.replicas.iter().any(|replica| replica.can_start(now))
+    }
+
+    /// In memory, and nobody would miss it right now.
+    pub(super) fn is_evictable(&self) -> bool {
+        let is_settled = self.is_staying() && !self.replicas.iter().any(Replica::is_loading);
+        is_settled && self.holds == 0 && !self.model.config.pin
+    }
+
+    /// Comes back by itself when it fails.
+    fn is_kept(&self) -> bool {
+        self.model.config.pin || self.model.config.preload
+    }
+
+    /// When an idle model is unloaded; `None`: never.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        match self.keep_alive {
+            _ if self.model.config.pin => None,
+            KeepAlive::Forever => None,
+            KeepAlive::Unload => Some(self.idle_since),
+            KeepAlive::For(idle) => self.idle_since.checked_add(idle),
+        }
+    }
+
+    /// When time alone will change something; may be past where something else is awaited.
+    pub(super) fn next_wakes(&self, config: &WorkersConfig) -> impl Iterator<Item = Instant> {
+        let expiry = self.expires().filter(|_| self.is_evictable());
+        let starts = self.wanted.is_some();
+        let relevant = self.replicas.iter().filter(move |replica| starts || replica.is_live());
+        relevant.filter_map(|replica| replica.next_wake(config.load_timeout)).chain(expiry)
+    }
+
+    pub(super) fn release(&mut self, now: Instant) {
+        self.holds = self.holds.saturating_sub(1);
+        self.idle_since = now;
+    }
+
+    /// Says whether the model can be used; if it cannot yet, it is wanted from now on. `failures` is what the last answer
+    /// said, `None` the first time.
+    pub(super) fn ask(&mut self, failures: Option<u64>, now: Instant) -> Answer {
+        if self.is_serving() {
+            return Answer::Ready;
+        }
+        let has_failed_since = failures.is_some_and(|failures| failures != self.failures);
+        let is_held_off = !self.is_live() && !self.replicas.iter().any(|replica| replica.can_start(now));
+        match &self.error {
+            Some(error) if has_failed_since || is_held_off => Answer::Failed(error.clone()),
+            _ => {
+                self.wanted.get_or_insert(now);
+                Answer::Wait { failures: self.failures, changed: self.changed.subscribe() }
+            }
+        }
+    }
+
+    /// Starts every worker that can be started.
+    pub(super) fn fill(
+        &mut self,
+        runtime: &Path,
+        incarnations: &mut u64,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let startable = self.replicas.iter_mut().enumerate().filter(|(_, replica)| replica.can_start(now));
+        for (index, replica) in startable {
+            *incarnations += 1;
+            let node = Arc::new(node(&self.model, index, *incarnations, runtime));
+            replica.spawn(Start { model: Arc::clone(&self.model), node }, now, out);
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        incarnation: u64,
+        report: Report,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(replica) = self.replica(incarnation) else { return false };
+        let was_serving = replica.is_serving();
+        replica.report(report, now, out);
+        if replica.is_serving() && !was_serving {
+            self.error = None;
+            if self.holds == 0 {
+                self.idle_since = now;
+            }
+            self.changed.send_replace(());
+        }
+        true
+    }
+
+    pub(super) fn gone(
+        &mut self,
+        incarnation: u64,
+        exit: Exit,
+        now: Instant,
+        config: &WorkersConfig,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(replica) = self.replica(incarnation) else { return false };
+        let fall = replica.gone(exit, now, config, out);
+        let has_others = self.is_staying();
+        match fall {
+            Fall::Planned => {}
+            Fall::LoadFailed(error) if !has_others => self.fail(error, config),
+            Fall::Died { deaths, reason } if !has_others && deaths > PATIENCE => {
+                let reason = format!("its worker keeps dying: {reason}");
+                self.fail(Error::LoadFailed { model: self.model.name.clone(), reason }, config);
+            }
+            Fall::LoadFailed(_) | Fall::Died { .. } => {}
+        }
+        true
+    }
+
+    fn replica(&mut self, incarnation: u64) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.has_incarnation(incarnation))
+    }
+
+    /// Tells everybody who waits.
+    fn fail(&mut self, error: Error, config: &WorkersConfig) {
+        self.error = Some(error);
+        self.failures += 1;
+        self.changed.send_replace(());
+        if !self.is_kept() {
+            self.forget(config);
+        }
+    }
+
+    /// Nobody wants it any more, and what was said about how long it stays is void.
+    fn forget(&mut self, config: &WorkersConfig) {
+        self.wanted = None;
+        self.keep_alive = self.model.config.keep_alive.unwrap_or(config.keep_alive);
+    }
+
+    /// What follows from the time and from who is there: stalled loads end, idle models go, and what is not in memory is no
+    /// longer wanted when the last one who waited for it has left.
+    pub(super) fn tick(&mut self, config: &WorkersConfig, now: Instant, out: &mut Vec<Action>) {
+        for replica in &mut self.replicas {
+            replica.give_up_if_stalled(config.load_timeout, now, out);
+        }
+        if self.is_evictable() && self.expires().is_some_and(|expiry| expiry <= now) {
+            let is_manual = self.keep_alive == KeepAlive::Unload;
+            self.evict(if is_manual { Eviction::Manual } else { Eviction::Idle }, config, out);
+        }
+        if self.wanted.is_some() && !self.is_live() && self.holds == 0 && !self.is_kept() {
+            self.forget(config);
+        }
+    }
+
+    /// Takes the model out of memory.
+    pub(super) fn evict(&mut self, eviction: Eviction, config: &WorkersConfig, out: &mut Vec<Action>) {
+        out.push(Action::Evicted(Arc::clone(&self.model), eviction));
+        for replica in &mut self.replicas {
+            replica.stop(config.stop_timeout, out);
+        }
+        self.forget(config);
+    }
+
+    /// Tells whoever waits to look again.
+    pub(super) fn notify(&self) {
+        self.changed.send_replace(());
+    }
+}
+
+fn node(model: &Model, index: usize, incarnation: u64, runtime: &Path) -> Node {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' };
+    let name: String = model.name.chars().take(SOCKET_NAME).map(safe).collect();
+    let socket = runtime.join(format!("{name}-{index}-{incarnation}.sock"));
+    Node::new(format!("{}-{index}", model.name), socket, incarnation, model.config.parallel.max(1) as usize)
+}

@@ -1,0 +1,158 @@
+//! [`Shared`]: the state, and the one place where what follows from a change of it is carried out.
+//!
+//! Every event, from whatever thread, changes the state under one short lock, and its actions are performed before the lock
+//! is released: pool and metrics always agree with the state.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::WorkersConfig;
+use super::action::{Action, Command, Report, Start};
+use super::residency::Residency;
+use crate::node::Pool;
+use crate::telemetry::Metrics;
+
+/// What only the run loop can do, because processes belong to its runtime.
+pub(super) enum Order {
+    Spawn(Start),
+    Command(u64, Command),
+}
+
+/// What requests and tasks on any thread share with the run loop.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    orders: mpsc::UnboundedSender<Order>,
+    /// `wake` is earlier than the run loop knows, or it is time to stop.
+    rescheduled: Notify,
+    vacant: watch::Sender<bool>,
+}
+
+struct State {
+    residency: Residency,
+    /// When the run loop wakes by itself.
+    wake: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: WorkersConfig,
+        runtime: PathBuf,
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State { residency: Residency::new(config, runtime), wake: None }),
+            pool,
+            metrics,
+            orders,
+            rescheduled: Notify::new(),
+            vacant: watch::Sender::new(true),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and carries out what follows.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Residency, Instant) -> R) -> R {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let result = change(&mut state.residency, now);
+        state.residency.settle(now).into_iter().for_each(|action| self.perform(action));
+        let vacant = state.residency.is_vacant();
+        self.vacant.send_if_modified(|was| std::mem::replace(was, vacant) != vacant);
+        let next = state.residency.next_wake(now);
+        let is_earlier = next.is_some_and(|next| state.wake.is_none_or(|wake| next < wake));
+        if is_earlier || state.residency.is_closing() {
+            state.wake = next;
+            self.rescheduled.notify_one();
+        }
+        result
+    }
+
+    /// The run loop's plans may have changed.
+    pub(super) fn rescheduled(&self) -> Notified<'_> {
+        self.rescheduled.notified()
+    }
+
+    /// Waits until no process is left.
+    pub(super) async fn vacated(&self) {
+        // It fails only without the sender, which `self` owns.
+        let _ = self.vacant.subscribe().wait_for(|vacant| *vacant).await;
+    }
+
+    /// When the run loop shall wake by itself; far off if nothing is due.
+    pub(super) fn schedule(&self) -> tokio::time::Instant {
+        const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.wake = state.residency.next_wake(now);
+        state.wake.unwrap_or(now + FAR).into()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        let state = self.lock();
+        state.residency.is_closing() && state.residency.is_vacant()
+    }
+
+    pub(super) fn report(&self, incarnation: u64, worker: &str, report: Report) {
+        if let Report::Health(health) = &report {
+            let used = health.kv_used as f64 / health.kv_total.max(1) as f64;
+            self.metrics.kv_used.with_label_values(&[worker]).set(used);
+        }
+        self.update(|residency, now| residency.report(incarnation, report, now));
+    }
+
+    fn perform(&self, action: Action) {
+        let metrics = &self.metrics;
+        match action {
+            Action::Spawn(start) => self.order(Order::Spawn(start)),
+            Action::Command(incarnation, command) => self.order(Order::Command(incarnation, command)),
+            Action::Admit(Start { model, node }) => {
+                metrics.node_up.with_label_values(&[&*node.name]).set(1);
+                metrics.model_loaded.with_label_values(&[&model.name]).inc();
+                self.pool.add(&model.name, node);
+            }
+            Action::Withdraw(Start { model, node }) => {
+                self.pool.remove(&model.name, &node);
+                metrics.node_up.with_label_values(&[&*node.name]).set(0);
+                metrics.model_loaded.with_label_values(&[&model.name]).dec();
+            }
+            Action::Loaded(Start { model, node }, took) => {
+                metrics.model_load.with_label_values(&[&model.name]).observe(took.as_secs_f64());
+                tracing::info!(worker = %node.name, took_ms = took.as_millis() as u64, "worker is ready");
+            }
+            Action::LoadFailed(start, error) => tracing::error!(worker = %start.node.name, "{error}"),
+            Action::Lost(start, ending, reason) => {
+                metrics.worker_restarts.with_label_values(&[ending.as_str()]).inc();
+                tracing::error!(worker = %start.node.name, "worker lost: {reason}");
+            }
+            Action::Evicted(model, eviction) => {
+                metrics.model_evictions.with_label_values(&[eviction.as_str()]).inc();
+                tracing::info!(model = model.name, reason = eviction.as_str(), "unloading model");
+            }
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // Without a receiver the run has ended, and with it every worker.
+        let _ = self.orders.send(order);
+    }
+}
+
+/// However the run loop ends, no worker is believed alive after it, and nobody waits for one.
+pub(super) struct Abandon<'a>(pub(super) &'a Shared);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.update(|residency, _| residency.abandon());
+    }
+}

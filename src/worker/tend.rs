@@ -1,0 +1,125 @@
+//! [`tend`]: looks after one worker: starts it, watches it come up, keeps an eye on it, ends it, and tells how it ended.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::action::{Command, Ending, Exit, Report, Start};
+use super::probe::probe;
+use super::process::Process;
+use crate::generation::seam::{Spec, State};
+use crate::library::Model;
+
+/// Between two looks at a worker that loads: the first token of a small model shall not wait for a look.
+const LOADING_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a worker may take to answer a look.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same when an exchange with it has just failed and requests wait for the verdict.
+const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tends the worker `start` until it is gone. `report` gets what each look finds.
+pub(super) async fn tend(
+    start: Start,
+    program: PathBuf,
+    interval: Duration,
+    commands: UnboundedReceiver<Command>,
+    report: impl Fn(Report),
+) -> Exit {
+    let process = match launch(&start, &program).await {
+        Ok(process) => process,
+        Err(reason) => return Exit { ending: Ending::Exited, reason },
+    };
+    let exit = watch(process, &start.node.socket, interval, commands, report).await;
+    // A worker that was killed leaves its socket behind; one that ended in order has removed it.
+    let _ = tokio::fs::remove_file(&start.node.socket).await;
+    exit
+}
+
+/// Spawns the process once the file has been found sound. Errors in words.
+async fn launch(start: &Start, program: &Path) -> Result<Process, String> {
+    let model = Arc::clone(&start.model);
+    let file = tokio::task::spawn_blocking(move || model.card().and_then(|_| model.file()));
+    let path = file.await.map_err(|error| format!("the model file cannot be read: {error}"))??;
+    let spec = spec(&start.model, start, path);
+    Process::spawn(program, &spec).map_err(|error| format!("cannot run {}: {error}", program.display()))
+}
+
+fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
+    let config = &model.config;
+    Spec {
+        name: start.node.name.to_string(),
+        path,
+        socket: start.node.socket.clone(),
+        context: config.context,
+        parallel: config.parallel.max(1),
+        threads: config.threads,
+        batch: config.batch,
+        kv_type: config.kv_type,
+        gpu_layers: config.gpu_layers,
+        mmap: config.mmap,
+        template: config.template.clone(),
+        system: config.system.clone(),
+        options: config.options.clone(),
+    }
+}
+
+async fn watch(
+    mut process: Process,
+    socket: &Path,
+    interval: Duration,
+    mut commands: UnboundedReceiver<Command>,
+    report: impl Fn(Report),
+) -> Exit {
+    let mut failure = None;
+    let mut kill_at: Option<Instant> = None;
+    let mut pause = LOADING_INTERVAL;
+    let look = probe(socket, Duration::ZERO, PATIENCE);
+    tokio::pin!(look);
+    let status = loop {
+        tokio::select! {
+            status = process.wait() => break status,
+            Some(command) = commands.recv() => match command {
+                Command::Stop(grace) => {
+                    process.signal(Signal::SIGTERM);
+                    let deadline = Instant::now() + grace;
+                    kill_at = Some(kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
+                }
+                Command::Kill => process.signal(Signal::SIGKILL),
+                Command::Probe => look.set(probe(socket, Duration::ZERO, SUSPECT_PATIENCE)),
+            },
+            () = sleep_until(kill_at) => {
+                kill_at = None;
+                process.signal(Signal::SIGKILL);
+            }
+            found = &mut look => {
+                if let Report::Health(health) = &found {
+                    match health.state {
+                        State::Ready => pause = interval,
+                        State::Failed => {
+                            failure = Some(health.error.clone().unwrap_or_else(|| "no reason given".to_owned()));
+                            // It has nothing left to finish.
+                            process.signal(Signal::SIGKILL);
+                        }
+                        State::Loading | State::Stopping => {}
+                    }
+                }
+                report(found);
+                look.set(probe(socket, pause, PATIENCE));
+            }
+        }
+    };
+    let exit = process.explain(status).await;
+    Exit { reason: failure.unwrap_or(exit.reason), ..exit }
+}
+
+/// Never, without a time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
