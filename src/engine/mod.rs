@@ -52,7 +52,8 @@ use crate::generation::seam::Spec;
 /// The exit code of a worker whose model cannot be loaded, or whose context broke.
 const FAILED: u8 = 3;
 
-/// How long a worker that failed stays up, so that its supervisor can read why from `/health`.
+/// How long a worker that failed stays up, so that its supervisor can read why from `/health`, and how long any worker waits
+/// for its last answers to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long the computing thread gets to end: a decode of a large batch takes this long at worst.
@@ -90,7 +91,8 @@ async fn live(spec: Spec) -> Result<(), String> {
         engine: OnceLock::new(),
         requests: TaskTracker::new(),
     });
-    let server = tokio::spawn(serve::run(listener, worker.clone()));
+    let (end, ending) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve::run(listener, worker.clone(), async { ending.await.unwrap_or(()) }));
     let mut leash = watch_leash()?;
     let mut engine = EngineThread::start(spec, worker.clone())?;
     let ended = tokio::select! {
@@ -112,7 +114,8 @@ async fn live(spec: Spec) -> Result<(), String> {
         tokio::time::sleep(LAST_WORDS).await;
     }
     engine.stop().await;
-    server.abort();
+    end.send(()).ok();
+    tokio::time::timeout(LAST_WORDS, server).await.ok();
     ended
 }
 

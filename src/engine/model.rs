@@ -50,7 +50,8 @@ impl Model {
         if let Ok(layers) = u32::try_from(spec.gpu_layers) {
             params = params.with_n_gpu_layers(layers);
         }
-        let llama = LlamaModel::load_from_file(&backend, &spec.path, &params).map_err(|error| why(&error))?;
+        let llama = LlamaModel::load_from_file(&backend, &spec.path, &params)
+            .map_err(|error| why(&format!("bad file {}", spec.path.display()), &error))?;
         let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
         if architecture == "t5" {
             return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
@@ -87,7 +88,7 @@ impl Model {
         if self.facts.embeds && self.pooling().is_none() {
             params = params.with_pooling_type(LlamaPoolingType::Mean);
         }
-        self.llama.new_context(&self.backend, params).map_err(|error| why(&error))
+        self.llama.new_context(&self.backend, params).map_err(|error| why("cannot start the model", &error))
     }
 
     /// Tokens in one batch, at most. An embedder may have to see all of an input at once, so there an input fits a batch.
@@ -289,25 +290,32 @@ fn check_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Why llama.cpp failed: sorted from what it logged, for its functions return nothing.
-fn why(error: &dyn std::fmt::Display) -> String {
-    let errors = log::take_errors();
-    let said = errors.iter().find_map(|line| line.split_once("error loading model: ").map(|(_, rest)| rest));
-    let said = said.or(errors.first().map(String::as_str)).map_or_else(|| error.to_string(), str::to_owned);
-    explain(&said)
+/// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall
+/// under no other.
+fn why(otherwise: &str, error: &dyn std::fmt::Display) -> String {
+    // The first line is the cause, those after it are its consequences.
+    let line = log::take_errors().into_iter().next().unwrap_or_else(|| error.to_string());
+    explain(otherwise, &line)
 }
 
-/// Puts llama.cpp's words under one of three headings.
-fn explain(said: &str) -> String {
-    let lower = said.to_lowercase();
-    if let Some((_, name)) = said.split_once("unknown model architecture: ") {
+/// Puts a line of llama.cpp's log under a heading, without the names of functions that it begins with.
+fn explain(otherwise: &str, line: &str) -> String {
+    let is_function =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut said = line;
+    while let Some((part, rest)) = said.split_once(": ") {
+        if !is_function(part) && part != "error loading model" {
+            break;
+        }
+        said = rest;
+    }
+    if let Some(name) = said.strip_prefix("unknown model architecture: ") {
         return format!("unsupported architecture: {}", name.trim_matches('\''));
     }
-    let memory = ["alloc", "out of memory", "buffer", "kv cache"];
-    if memory.iter().any(|word| lower.contains(word)) {
-        return format!("not enough memory: {said}");
-    }
-    format!("bad file: {said}")
+    let lower = said.to_lowercase();
+    let memory = ["alloc", "out of memory", "failed to create buffer", "kv buffer"];
+    let is_memory = memory.iter().any(|word| lower.contains(word));
+    format!("{}: {said}", if is_memory { "not enough memory" } else { otherwise })
 }
 
 #[cfg(test)]
@@ -343,8 +351,12 @@ mod tests {
 
     #[test]
     fn llama_cpps_words_come_under_the_right_heading() {
-        assert_eq!(explain("unknown model architecture: 'foo'"), "unsupported architecture: foo");
-        assert!(explain("unable to allocate CPU buffer").starts_with("not enough memory: "));
-        assert!(explain("tensor 'x' data is not within the file bounds").starts_with("bad file: "));
+        let explain = |line| explain("bad file", line);
+        let unknown = "llama_model_load: error loading model: unknown model architecture: 'foo'";
+        assert_eq!(explain(unknown), "unsupported architecture: foo");
+        let memory = "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 7";
+        assert_eq!(explain(memory), "not enough memory: failed to allocate buffer of size 7");
+        let broken = "llama_model_load: error loading model: tensor 'x': data is missing";
+        assert_eq!(explain(broken), "bad file: tensor 'x': data is missing");
     }
 }

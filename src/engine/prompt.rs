@@ -210,8 +210,7 @@ fn context(model: &Model, options: &Options) -> usize {
     asked.map_or(most, |asked| asked.min(most))
 }
 
-/// Tokens kept at the front: `num_keep` and the start token. At least half of the context stays free to move, as long as the
-/// request did not ask for all of the prompt to be kept; even then a few tokens have to be.
+/// Tokens kept at the front: `num_keep` and the start token. However many were asked for, a few can always move.
 fn keep(model: &Model, options: &Options, prompt: usize, context: usize) -> usize {
     kept(options.num_keep.unwrap_or(4), model.start().is_some(), prompt, context)
 }
@@ -253,8 +252,11 @@ mod tests {
             'u' => Role::User,
             _ => Role::Assistant,
         };
-        let message =
-            |(i, letter)| Message { role: role(letter), content: i.to_string(), ..Message::default() };
+        let message = |(i, letter): (usize, char)| Message {
+            role: role(letter),
+            content: i.to_string(),
+            ..Message::default()
+        };
         roles.chars().enumerate().map(message).collect()
     }
 

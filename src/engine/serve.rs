@@ -61,8 +61,12 @@ pub fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
     listener
 }
 
-/// Serves until the task is aborted.
-pub async fn run(listener: UnixListener, worker: Arc<Worker>) -> io::Result<()> {
+/// Serves until `end` resolves, then until what has been answered has also been sent.
+pub async fn run(
+    listener: UnixListener,
+    worker: Arc<Worker>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let routes = Router::new()
         .route("/health", get(health))
         .route("/generate", post(generate))
@@ -73,7 +77,7 @@ pub async fn run(listener: UnixListener, worker: Arc<Worker>) -> io::Result<()> 
         // The proxy limits bodies; a second limit here could only disagree with it.
         .layer(DefaultBodyLimit::disable())
         .with_state(worker);
-    axum::serve(listener, routes).await
+    axum::serve(listener, routes).with_graceful_shutdown(end).await
 }
 
 async fn health(State(worker): State<Arc<Worker>>) -> Response {
