@@ -1,1 +1,209 @@
-//! (being built)
+//! The engine: what runs inside `arriero worker`. One model, one llama.cpp context with many sequences, an HTTP server on a unix
+//! socket ([`crate::generation::seam`]). It knows the canonical types and llama.cpp, nothing of the proxy.
+//!
+//! ```text
+//! serve ── prepares (prompt, job, embed, grammar) on blocking threads ── command ──► scheduler | embed, on one thread:
+//!                                                                          slot ► sequence ► sampling ► answer ► events
+//! ```
+
+mod answer;
+mod backend;
+mod command;
+mod draw;
+mod embed;
+mod grammar;
+mod health;
+mod job;
+mod log;
+mod model;
+mod prompt;
+mod sampling;
+mod scheduler;
+mod sequence;
+mod serve;
+mod slot;
+mod stop;
+pub mod template;
+mod threads;
+mod utf8;
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub use backend::describe;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use command::Command;
+use embed::Embedder;
+use health::Status;
+use model::Model;
+use scheduler::Scheduler;
+use serve::{Engine, Worker};
+
+use crate::generation::seam::Spec;
+
+/// The exit code of a worker whose model cannot be loaded, or whose context broke.
+const FAILED: u8 = 3;
+
+/// How long a worker that failed stays up, so that its supervisor can read why from `/health`, and how long any worker waits
+/// for its last answers to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the computing thread gets to end: a decode of a large batch takes this long at worst.
+const LAST_STEP: Duration = Duration::from_secs(5);
+
+/// Runs a worker until it is told to stop, its parent is gone, or it fails.
+pub fn run(spec: Spec) -> ExitCode {
+    log::capture();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(live(spec));
+            // Nothing that still runs there is worth waiting for.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(format!("cannot start the worker's threads: {error}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            writeln!(std::io::stderr(), "arriero worker: {reason}").ok();
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The server first, so that `/health` answers while the model loads in a thread of its own; then whatever ends the worker.
+async fn live(spec: Spec) -> Result<(), String> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let listener = serve::bind(&spec.socket)
+        .map_err(|error| format!("cannot listen on {}: {error}", spec.socket.display()))?;
+    let worker = Arc::new(Worker {
+        status: Arc::new(Status::default()),
+        engine: OnceLock::new(),
+        requests: TaskTracker::new(),
+    });
+    let (end, ending) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve::run(listener, worker.clone(), async { ending.await.unwrap_or(()) }));
+    let mut leash = watch_leash()?;
+    let mut engine = EngineThread::start(spec, worker.clone())?;
+    let ended = tokio::select! {
+        ended = &mut engine.ended => ended.unwrap_or_else(|_| Err("the engine panicked".to_owned())),
+        _ = &mut leash => Ok(()),
+        _ = terminated.recv() => {
+            worker.status.stopping();
+            worker.requests.close();
+            tokio::select! {
+                () = worker.requests.wait() => {}
+                _ = &mut leash => {}
+                _ = &mut engine.ended => {}
+            }
+            Ok(())
+        }
+    };
+    if let Err(reason) = &ended {
+        worker.status.failed(reason);
+        tokio::time::sleep(LAST_WORDS).await;
+    }
+    engine.stop().await;
+    end.send(()).ok();
+    tokio::time::timeout(LAST_WORDS, server).await.ok();
+    ended
+}
+
+/// Resolves when standard input reaches its end: the parent holds the other end, so it is gone. A thread of its own, because
+/// a blocked read would keep the runtime from shutting down.
+fn watch_leash() -> Result<oneshot::Receiver<()>, String> {
+    let (gone, leash) = oneshot::channel();
+    let watch = move || {
+        let mut buffer = [0; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|count| count > 0) {}
+        gone.send(()).ok();
+    };
+    spawn("leash", watch)?;
+    Ok(leash)
+}
+
+/// The thread that loads the model and computes.
+struct EngineThread {
+    commands: Sender<Command>,
+    /// Set to abort a load.
+    stops: Arc<AtomicBool>,
+    ended: oneshot::Receiver<Result<(), String>>,
+}
+
+impl EngineThread {
+    fn start(spec: Spec, worker: Arc<Worker>) -> Result<Self, String> {
+        let (commands, received) = channel();
+        let (end, ended) = oneshot::channel();
+        let stops = Arc::new(AtomicBool::new(false));
+        let thread = Self { commands: commands.clone(), stops: stops.clone(), ended };
+        spawn("engine", move || {
+            end.send(compute(spec, &worker, commands, &received, stops)).ok();
+        })?;
+        Ok(thread)
+    }
+
+    /// Ends the thread. The process must not exit while it is inside llama.cpp: the library's own destructors would run
+    /// below its feet.
+    async fn stop(mut self) {
+        self.stops.store(true, Ordering::Relaxed);
+        self.commands.send(Command::Stop).ok();
+        if !self.ended.is_terminated() {
+            tokio::time::timeout(LAST_STEP, &mut self.ended).await.ok();
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map(drop).map_err(|error| format!("cannot start the {name} thread: {error}"))
+}
+
+/// Loads the model and serves it until told to stop.
+fn compute(
+    spec: Spec,
+    worker: &Worker,
+    commands: Sender<Command>,
+    received: &Receiver<Command>,
+    stops: Arc<AtomicBool>,
+) -> Result<(), String> {
+    let status = &worker.status;
+    let backend = LlamaBackend::init().map_err(|error| error.to_string())?;
+    status.computes_with(describe());
+    let device_bytes_before = backend::device_bytes_used();
+    let progress = {
+        let (status, stops) = (status.clone(), stops.clone());
+        move |part| {
+            status.loading(part);
+            !stops.load(Ordering::Relaxed)
+        }
+    };
+    let loaded = Model::load(backend, spec, progress);
+    if stops.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let model = Arc::new(loaded?);
+    let ready = |commands| {
+        let device_bytes = backend::device_bytes_used().saturating_sub(device_bytes_before);
+        worker.engine.set(Engine { model: model.clone(), commands }).ok();
+        status.ready(model.facts.clone(), device_bytes);
+    };
+    if model.facts.embeds {
+        let mut embedder = Embedder::new(&model, status)?;
+        ready(commands);
+        embedder.run(received)
+    } else {
+        let mut scheduler = Scheduler::new(&model, status)?;
+        ready(commands);
+        scheduler.run(received)
+    }
+}

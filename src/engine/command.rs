@@ -1,0 +1,18 @@
+//! [`Command`]: what the tasks that answer requests ask of the thread that computes.
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::embed::EmbedJob;
+use super::job::Job;
+use crate::generation::{Embeddings, Event, Failure};
+
+/// One order. A receiver that is dropped cancels it.
+pub enum Command {
+    /// Run a job and send its events.
+    Generate(Box<Job>, UnboundedSender<Event>),
+    /// Embed.
+    Embed(EmbedJob, oneshot::Sender<Result<Embeddings, Failure>>),
+    /// End at once; what runs is cut off.
+    Stop,
+}

@@ -1,0 +1,118 @@
+//! [`Status`]: what `GET /health` reports, shared by the thread that computes and the tasks that answer.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::generation::seam::{Health, Model, State};
+
+/// The worker's state. Writers hold the lock for a few assignments only.
+#[derive(Default)]
+pub struct Status(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    health: Health,
+    last_decode: Option<Instant>,
+}
+
+impl Status {
+    /// The state as of now.
+    pub fn health(&self) -> Health {
+        let (mut health, last_decode) = self.with(|inner| (inner.health.clone(), inner.last_decode));
+        health.last_decode_ms = last_decode.map(|at| at.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+        health.resident_bytes = resident_bytes();
+        health
+    }
+
+    /// Loading has come this far, 0 to 1.
+    pub fn loading(&self, progress: f32) {
+        self.with(|inner| inner.health.progress = progress);
+    }
+
+    /// What llama.cpp computes with is known.
+    pub fn computes_with(&self, backend: crate::generation::seam::Backend) {
+        self.with(|inner| inner.health.backend = backend);
+    }
+
+    /// The model is loaded.
+    pub fn ready(&self, model: Model, device_bytes: u64) {
+        self.with(|inner| {
+            let health = &mut inner.health;
+            health.progress = 1.0;
+            health.free = model.parallel as usize;
+            health.kv_total = u64::from(model.context) * u64::from(model.parallel);
+            health.device_bytes = device_bytes;
+            health.model = Some(model);
+            if health.state == State::Loading {
+                health.state = State::Ready;
+            }
+        });
+    }
+
+    /// The worker is of no use any more.
+    pub fn failed(&self, reason: &str) {
+        self.with(|inner| {
+            inner.health.state = State::Failed;
+            inner.health.error = Some(reason.to_owned());
+        });
+    }
+
+    /// No new work is taken.
+    pub fn stopping(&self) {
+        self.with(|inner| inner.health.state = State::Stopping);
+    }
+
+    /// Sequences running and KV cells in use, as of now.
+    pub fn occupied(&self, busy: usize, kv_used: u64) {
+        self.with(|inner| {
+            let parallel = inner.health.model.as_ref().map_or(0, |model| model.parallel as usize);
+            inner.health.busy = busy;
+            inner.health.free = parallel.saturating_sub(busy);
+            inner.health.kv_used = kv_used;
+        });
+    }
+
+    /// A batch was decoded just now.
+    pub fn decoded(&self) {
+        self.with(|inner| inner.last_decode = Some(Instant::now()));
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Resident memory of this process; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    pages * u64::try_from(page).unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_was_told_to_stop_while_loading_does_not_become_ready() {
+        let status = Status::default();
+        assert_eq!(status.health().state, State::Loading);
+        status.stopping();
+        status.ready(Model { parallel: 2, context: 8, ..Model::default() }, 0);
+        let health = status.health();
+        assert_eq!((health.state, health.kv_total), (State::Stopping, 16));
+    }
+
+    #[test]
+    fn busy_and_free_add_up_to_the_sequences() {
+        let status = Status::default();
+        status.ready(Model { parallel: 4, ..Model::default() }, 0);
+        status.occupied(1, 77);
+        let health = status.health();
+        assert_eq!((health.busy, health.free, health.kv_used), (1, 3, 77));
+        assert_eq!(health.last_decode_ms, None);
+        status.decoded();
+        assert!(status.health().last_decode_ms.is_some());
+    }
+}

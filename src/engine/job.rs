@@ -1,0 +1,70 @@
+//! [`Job`]: a request made ready for the scheduler. Everything slow (rendering, tokenising, compiling a grammar) happens here,
+//! outside the thread that computes.
+
+use super::answer::Answer;
+use super::grammar::Constraint;
+use super::model::Model;
+use super::prompt::{self, Prompt};
+use super::sampling::{Settings, Token};
+use crate::generation::{Failure, FailureCode, Format, Generation, Input};
+
+/// Without a limit of its own an answer ends at this many times its context, as in Ollama.
+const CONTEXTS_PER_ANSWER: usize = 10;
+
+/// One generation, ready to run.
+pub struct Job {
+    /// What is continued.
+    pub prompt: Prompt,
+    /// Most tokens to generate.
+    pub limit: usize,
+    /// How tokens are chosen.
+    pub settings: Settings,
+    /// What may be chosen.
+    pub constraint: Option<Constraint>,
+    /// Text and stop sequences.
+    pub answer: Answer,
+    /// `Some(n)`: report log probabilities and those of the `n` best.
+    pub logprobs: Option<usize>,
+    /// When the context is full: move it on, or end.
+    pub shift: bool,
+    /// Report the tokens of prompt and answer at the end.
+    pub reports_context: bool,
+    /// Tokens that end it although the vocabulary does not say so.
+    pub ends: Vec<Token>,
+}
+
+impl Job {
+    /// Prepares a request.
+    pub fn new(model: &Model, mut generation: Generation) -> Result<Self, Failure> {
+        if !model.facts.completes {
+            return Err(unsupported("the model does not support generate: it only embeds"));
+        }
+        let options = std::mem::take(&mut generation.options).or(&model.spec.options);
+        let prompt = prompt::build(model, &generation, &options)?;
+        let constraint = match &generation.format {
+            Format::Text => None,
+            format => model.grammars()?.constraint(format)?,
+        };
+        Ok(Self {
+            limit: options
+                .num_predict
+                .and_then(|limit| usize::try_from(limit).ok())
+                .unwrap_or(CONTEXTS_PER_ANSWER * prompt.context),
+            settings: Settings::new(&options, prompt.context),
+            constraint,
+            answer: Answer::new(options.stop.as_deref().unwrap_or_default()),
+            logprobs: generation.logprobs.map(usize::from),
+            shift: generation.shift && model.can_shift,
+            reports_context: matches!(generation.input, Input::Prompt { .. }),
+            ends: match generation.input {
+                Input::Infill { .. } => model.infill_ends(),
+                _ => Vec::new(),
+            },
+            prompt,
+        })
+    }
+}
+
+fn unsupported(message: &str) -> Failure {
+    Failure { code: FailureCode::Unsupported, message: message.to_owned() }
+}

@@ -1,0 +1,362 @@
+//! [`Model`]: a loaded GGUF and what the engine needs to know of it.
+
+use std::fs::File;
+use std::io::Read;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaModel, RopeType};
+use llama_cpp_2::token::LlamaToken;
+
+use super::grammar::Grammars;
+use super::sampling::Token;
+use super::template::ChatTemplate;
+use super::{log, threads};
+use crate::generation::seam::{KvType, Model as Facts, Spec};
+use crate::generation::{Failure, FailureCode};
+
+/// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
+pub struct Model {
+    // Dropped before the backend it lives in.
+    llama: LlamaModel,
+    backend: LlamaBackend,
+    /// What it was told to be.
+    pub spec: Spec,
+    /// What it is.
+    pub facts: Facts,
+    /// Whether the KV cache can be moved to earlier positions.
+    pub can_shift: bool,
+    /// The chat template, if there is one: parsed, or why it could not be.
+    pub template: Option<Result<ChatTemplate, String>>,
+    grammars: OnceLock<Result<Grammars, String>>,
+}
+
+impl Model {
+    /// Loads the file. `progress` gets 0 to 1 and returns whether to go on. The error says in words what is wrong.
+    pub fn load(
+        backend: LlamaBackend,
+        spec: Spec,
+        progress: impl FnMut(f32) -> bool + 'static,
+    ) -> Result<Self, String> {
+        check_file(&spec.path)?;
+        let mut params =
+            LlamaModelParams::default().with_use_mmap(spec.mmap).with_progress_callback(progress);
+        // llama.cpp's own default is every layer.
+        if let Ok(layers) = u32::try_from(spec.gpu_layers) {
+            params = params.with_n_gpu_layers(layers);
+        }
+        let llama = LlamaModel::load_from_file(&backend, &spec.path, &params)
+            .map_err(|error| why(&format!("bad file {}", spec.path.display()), &error))?;
+        let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
+        if architecture == "t5" {
+            return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
+        }
+        let facts = facts(&llama, &architecture, &spec);
+        let can_shift = can_shift(&llama, &architecture);
+        let mut model =
+            Self { llama, backend, spec, facts, can_shift, template: None, grammars: OnceLock::new() };
+        model.template = model.chat_template();
+        Ok(model)
+    }
+
+    /// A context for this model: what is computed with. The error says in words what is wrong.
+    pub fn context(&self) -> Result<LlamaContext<'_>, String> {
+        let count = if self.spec.threads == 0 { threads::available() } else { self.spec.threads as usize };
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let kv_type = match self.spec.kv_type {
+            KvType::F16 => KvCacheType::F16,
+            KvType::Q8_0 => KvCacheType::Q8_0,
+            KvType::Q4_0 => KvCacheType::Q4_0,
+        };
+        let batch = self.batch();
+        let mut params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(self.facts.context.saturating_mul(self.sequences())))
+            .with_n_seq_max(self.sequences())
+            .with_n_batch(batch)
+            .with_n_ubatch(batch)
+            .with_n_threads(count)
+            .with_n_threads_batch(count)
+            .with_type_k(kv_type)
+            .with_type_v(kv_type)
+            .with_kv_unified(false)
+            .with_embeddings(self.facts.embeds);
+        if self.facts.embeds && self.pooling().is_none() {
+            params = params.with_pooling_type(LlamaPoolingType::Mean);
+        }
+        self.llama.new_context(&self.backend, params).map_err(|error| why("cannot start the model", &error))
+    }
+
+    /// Tokens in one batch, at most. An embedder may have to see all of an input at once, so there an input fits a batch.
+    pub fn batch(&self) -> u32 {
+        let least = if self.facts.embeds { self.facts.context } else { self.sequences() };
+        self.spec.batch.max(least)
+    }
+
+    /// Sequences in the context.
+    pub fn sequences(&self) -> u32 {
+        self.facts.parallel
+    }
+
+    /// How it pools embeddings, if its file says so.
+    fn pooling(&self) -> Option<LlamaPoolingType> {
+        let architecture = self.llama.meta_val_str("general.architecture").ok()?;
+        pooling(&self.llama, &architecture)
+    }
+
+    fn chat_template(&self) -> Option<Result<ChatTemplate, String>> {
+        let own = || self.llama.chat_template(None).ok()?.to_string().ok();
+        let source = self.spec.template.clone().or_else(own)?;
+        let text = |token| token_text(&self.llama, token);
+        let (bos, eos) = (text(self.llama.vocab().bos()), text(self.llama.vocab().eos()));
+        Some(ChatTemplate::jinja(&source, &bos, &eos).map_err(|error| error.to_string()))
+    }
+
+    /// The tokens of `text`. `add_special` adds those that start (and end) a sequence where the model wants them;
+    /// `parse_special` recognises special tokens written in the text.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
+        let tokens = self.llama.vocab().tokenize(text.as_bytes(), add_special, parse_special);
+        tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
+    }
+
+    /// The tokens of a prompt with its special tokens; a start token that the text brings along is not doubled.
+    pub fn tokenize_prompt(&self, text: &str, starts: bool) -> Vec<Token> {
+        let bos = token_text(&self.llama, self.llama.vocab().bos());
+        let doubled = !bos.is_empty() && text.starts_with(&bos);
+        self.tokenize(text, starts && !doubled, true)
+    }
+
+    /// The text of `tokens`, special ones included; bytes that are no text are replaced.
+    pub fn detokenize(&self, tokens: &[Token]) -> String {
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .filter(|&&token| self.knows(token))
+            .flat_map(|&token| self.llama.vocab().token_to_piece(llama_token(token), true, None))
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The bytes a token stands for in text; none for special tokens.
+    pub fn piece(&self, token: Token) -> Vec<u8> {
+        self.llama.vocab().token_to_piece(llama_token(token), false, None)
+    }
+
+    /// Whether the token ends a generation.
+    pub fn is_end(&self, token: Token) -> bool {
+        self.llama.vocab().is_eog(llama_token(token))
+    }
+
+    /// Whether there is such a token.
+    pub fn knows(&self, token: Token) -> bool {
+        token < self.llama.vocab().n_tokens().cast_unsigned()
+    }
+
+    /// Whether the token is a special one.
+    pub fn is_control(&self, token: Token) -> bool {
+        self.llama.vocab().is_control(llama_token(token))
+    }
+
+    /// The start token, where the model wants it in front.
+    pub fn start(&self) -> Option<Token> {
+        let vocabulary = self.llama.vocab();
+        if vocabulary.should_add_bos() { known(vocabulary.bos()) } else { None }
+    }
+
+    /// The tokens before prefix, suffix and gap of a fill-in-the-middle prompt.
+    pub fn infill(&self) -> Option<[Token; 3]> {
+        infill(&self.llama)
+    }
+
+    /// Tokens that end what is filled in: those that would begin another file.
+    pub fn infill_ends(&self) -> Vec<Token> {
+        let vocabulary = self.llama.vocab();
+        let ends = [vocabulary.fim_pad(), vocabulary.fim_rep(), vocabulary.fim_sep()];
+        ends.into_iter().filter_map(known).collect()
+    }
+
+    /// The grammars of its vocabulary, built when first used.
+    pub fn grammars(&self) -> Result<&Grammars, Failure> {
+        let grammars = self.grammars.get_or_init(|| {
+            let (words, ends) = self.words();
+            Grammars::new(&words, &ends)
+        });
+        grammars
+            .as_ref()
+            .map_err(|reason| Failure { code: FailureCode::Unsupported, message: reason.clone() })
+    }
+
+    /// The bytes of all tokens as [`Grammars::new`] wants them, and the end tokens, the one of a turn first.
+    fn words(&self) -> (Vec<Vec<u8>>, Vec<Token>) {
+        let vocabulary = self.llama.vocab();
+        let words = vocabulary.tokens().map(|token| {
+            let mut word = vocabulary.token_to_piece(token, false, None);
+            if word.is_empty() {
+                word = vocabulary.token_to_piece(token, true, None);
+                if !word.is_empty() {
+                    word.insert(0, toktrie::TokTrie::SPECIAL_TOKEN_MARKER);
+                }
+            }
+            word
+        });
+        let words = words.collect();
+        let first = known(vocabulary.eot()).or_else(|| known(vocabulary.eos()));
+        let mut ends: Vec<Token> = first.into_iter().collect();
+        let all = vocabulary.tokens().filter(|&token| vocabulary.is_eog(token)).filter_map(known);
+        ends.extend(all.filter(|&token| Some(token) != first));
+        (words, ends)
+    }
+}
+
+/// llama.cpp's own type for a token.
+pub fn llama_token(token: Token) -> LlamaToken {
+    LlamaToken(token.cast_signed())
+}
+
+/// llama.cpp writes -1 for a token that the vocabulary lacks.
+fn known(token: LlamaToken) -> Option<Token> {
+    Token::try_from(token.0).ok()
+}
+
+fn token_text(llama: &LlamaModel, token: LlamaToken) -> String {
+    let bytes = known(token).map(|_| llama.vocab().token_to_piece(token, true, None));
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
+    let vocabulary = llama.vocab();
+    Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
+}
+
+fn pooling(llama: &LlamaModel, architecture: &str) -> Option<LlamaPoolingType> {
+    let value = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok()?;
+    Some(LlamaPoolingType::from(value.parse::<i32>().ok()?))
+}
+
+fn facts(llama: &LlamaModel, architecture: &str, spec: &Spec) -> Facts {
+    let pooled = match pooling(llama, architecture) {
+        Some(LlamaPoolingType::None | LlamaPoolingType::Rank) => false,
+        Some(_) => true,
+        // Encoders whose file leaves it out are pooled by the mean.
+        None => architecture.contains("bert"),
+    };
+    let trained = llama.n_ctx_train();
+    Facts {
+        context: context_length(spec.context, trained),
+        parallel: spec.parallel.max(1),
+        trained_context: trained,
+        embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
+        completes: !pooled,
+        embeds: pooled,
+        infills: !pooled && infill(llama).is_some(),
+    }
+}
+
+/// Context per sequence: what was asked for, or up to 4096; never more than trained.
+fn context_length(asked: u32, trained: u32) -> u32 {
+    let wanted = if asked == 0 { 4096 } else { asked };
+    if trained == 0 { wanted } else { wanted.min(trained) }
+}
+
+/// llama.cpp aborts the process when it has to shift a cache that cannot be shifted, and llama-cpp-2 does not wrap the
+/// question; these are the cases of its `get_can_shift`, and the memories that keep no cell per token.
+fn can_shift(llama: &LlamaModel, architecture: &str) -> bool {
+    let several_positions =
+        matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
+    !several_positions && architecture != "step35" && !llama.is_recurrent() && !llama.is_hybrid()
+}
+
+/// Refuses what is no GGUF before llama.cpp sees it: its own message names neither the file nor what it found.
+fn check_file(path: &Path) -> Result<(), String> {
+    let cannot_read = |error| format!("cannot read {}: {error}", path.display());
+    let mut head = [0; 8];
+    let mut file = File::open(path).map_err(cannot_read)?;
+    let metadata = file.metadata().map_err(cannot_read)?;
+    if !metadata.is_file() {
+        return Err(format!("bad file: {} is not a regular file", path.display()));
+    }
+    if file.read_exact(&mut head).is_err() || &head[..4] != b"GGUF" {
+        return Err(format!("bad file: {} is not a GGUF file", path.display()));
+    }
+    match u32::from_le_bytes([head[4], head[5], head[6], head[7]]) {
+        2 | 3 => Ok(()),
+        version => Err(format!(
+            "bad file: {} has GGUF version {version}, versions 2 and 3 are supported",
+            path.display()
+        )),
+    }
+}
+
+/// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall
+/// under no other.
+fn why(otherwise: &str, error: &dyn std::fmt::Display) -> String {
+    // The first line is the cause, those after it are its consequences.
+    let line = log::take_errors().into_iter().next().unwrap_or_else(|| error.to_string());
+    explain(otherwise, &line)
+}
+
+/// Puts a line of llama.cpp's log under a heading, without the names of functions that it begins with.
+fn explain(otherwise: &str, line: &str) -> String {
+    let is_function =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut said = line;
+    while let Some((part, rest)) = said.split_once(": ") {
+        if !is_function(part) && part != "error loading model" {
+            break;
+        }
+        said = rest;
+    }
+    if let Some(name) = said.strip_prefix("unknown model architecture: ") {
+        return format!("unsupported architecture: {}", name.trim_matches('\''));
+    }
+    let lower = said.to_lowercase();
+    let memory = ["alloc", "out of memory", "failed to create buffer", "kv buffer"];
+    let is_memory = memory.iter().any(|word| lower.contains(word));
+    format!("{}: {said}", if is_memory { "not enough memory" } else { otherwise })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_is_what_was_asked_for_but_never_more_than_trained() {
+        assert_eq!(context_length(0, 131_072), 4096);
+        assert_eq!(context_length(0, 2048), 2048);
+        assert_eq!(context_length(8192, 131_072), 8192);
+        assert_eq!(context_length(8192, 2048), 2048);
+        assert_eq!(context_length(512, 0), 512);
+    }
+
+    #[test]
+    fn a_file_that_is_no_gguf_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        assert!(check_file(&path).unwrap_err().starts_with("cannot read "));
+        assert!(check_file(folder.path()).unwrap_err().contains("not a regular file"));
+        for (bytes, expected) in [
+            (b"GGU".as_slice(), "is not a GGUF file"),
+            (b"<html><body>", "is not a GGUF file"),
+            (b"GGUF\x01\0\0\0", "GGUF version 1"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(check_file(&path).unwrap_err().contains(expected));
+        }
+        std::fs::write(&path, b"GGUF\x03\0\0\0").unwrap();
+        assert_eq!(check_file(&path), Ok(()));
+    }
+
+    #[test]
+    fn llama_cpps_words_come_under_the_right_heading() {
+        let explain = |line| explain("bad file", line);
+        let unknown = "llama_model_load: error loading model: unknown model architecture: 'foo'";
+        assert_eq!(explain(unknown), "unsupported architecture: foo");
+        let memory = "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 7";
+        assert_eq!(explain(memory), "not enough memory: failed to allocate buffer of size 7");
+        let broken = "llama_model_load: error loading model: tensor 'x': data is missing";
+        assert_eq!(explain(broken), "bad file: tensor 'x': data is missing");
+    }
+}

@@ -1,0 +1,310 @@
+//! From a [`Generation`] to the tokens of its prompt: rendering, tokenising, cutting to the context.
+
+use super::model::Model;
+use super::sampling::Token;
+use super::template::{GoTemplate, PromptData};
+use crate::generation::{Failure, FailureCode, Generation, Input, Message, Options, Role, Think};
+
+/// The least context a request can ask for, as in Ollama.
+const LEAST_CONTEXT: usize = 4;
+
+/// Tokens and text of a request that fit its context.
+pub struct Prompt {
+    /// Fewer than `context`.
+    pub tokens: Vec<Token>,
+    /// Tokens of this request's sequence, prompt and answer.
+    pub context: usize,
+    /// Tokens at the front that stay when the context shifts.
+    pub keep: usize,
+}
+
+/// The prompt of a request, cut to fit its context where it allows that.
+pub fn build(model: &Model, generation: &Generation, options: &Options) -> Result<Prompt, Failure> {
+    let context = context(model, options);
+    let tokens = match &generation.input {
+        Input::Chat { messages, .. } if generation.truncate => {
+            return fitting_chat(model, generation, messages, context).map(|tokens| Prompt {
+                keep: keep(model, options, tokens.len(), context),
+                tokens,
+                context,
+            });
+        }
+        _ => tokens(model, generation)?,
+    };
+    if tokens.is_empty() {
+        return Err(invalid("the prompt has no tokens"));
+    }
+    let keep = keep(model, options, tokens.len(), context);
+    if tokens.len() < context {
+        return Ok(Prompt { tokens, context, keep });
+    }
+    let cuttable = !matches!(generation.input, Input::Chat { .. } | Input::Infill { .. });
+    if cuttable && generation.truncate && generation.shift {
+        return Ok(Prompt { tokens: cut(tokens, keep, context), context, keep });
+    }
+    Err(too_long(tokens.len(), context))
+}
+
+/// The text the model's template makes of a request; for a fill-in-the-middle prompt, of its tokens.
+pub fn render(model: &Model, generation: &Generation) -> Result<String, Failure> {
+    match &generation.input {
+        Input::Chat { messages, .. } => render_chat(model, generation, messages),
+        Input::Prompt { prompt, system, template, .. } => {
+            render_prompt(model, generation, prompt, system.as_ref(), template.as_deref())
+        }
+        Input::Raw { prompt } => Ok(prompt.clone()),
+        Input::Infill { .. } => Ok(model.detokenize(&tokens(model, generation)?)),
+    }
+}
+
+fn tokens(model: &Model, generation: &Generation) -> Result<Vec<Token>, Failure> {
+    match &generation.input {
+        Input::Prompt { context, .. } => {
+            if let Some(unknown) = context.iter().find(|&&token| !model.knows(token)) {
+                return Err(invalid(&format!("context holds {unknown}, which is no token of this model")));
+            }
+            let mut tokens = context.clone();
+            tokens.extend(model.tokenize_prompt(&render(model, generation)?, context.is_empty()));
+            Ok(tokens)
+        }
+        Input::Infill { prefix, suffix } => infill(model, prefix, suffix),
+        Input::Chat { .. } | Input::Raw { .. } => {
+            Ok(model.tokenize_prompt(&render(model, generation)?, true))
+        }
+    }
+}
+
+fn infill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<Token>, Failure> {
+    let [before, after, gap] = model.infill().ok_or_else(|| Failure {
+        code: FailureCode::Unsupported,
+        message: "the model does not support insert: it has no fill-in-the-middle tokens".to_owned(),
+    })?;
+    let mut tokens: Vec<Token> = model.start().into_iter().collect();
+    tokens.push(before);
+    tokens.extend(model.tokenize(prefix, false, false));
+    tokens.push(after);
+    tokens.extend(model.tokenize(suffix, false, false));
+    tokens.push(gap);
+    Ok(tokens)
+}
+
+/// The conversation without its oldest messages: as many as it takes to fit are dropped, system messages and the last one
+/// never are.
+fn fitting_chat(
+    model: &Model,
+    generation: &Generation,
+    messages: &[Message],
+    context: usize,
+) -> Result<Vec<Token>, Failure> {
+    let render = |dropped: usize| {
+        let left = without_oldest(messages, dropped);
+        Ok(model.tokenize_prompt(&render_chat(model, generation, &left)?, true))
+    };
+    let all: Vec<Token> = render(0)?;
+    if all.is_empty() {
+        return Err(invalid("the prompt has no tokens"));
+    }
+    if all.len() < context {
+        return Ok(all);
+    }
+    // Fewer messages make a shorter prompt: halve the range in which the fewest that must go lies.
+    let (mut too_few, mut enough) = (0, droppable(messages));
+    let mut fitting = render(enough)?;
+    if fitting.len() >= context {
+        return Err(too_long(fitting.len(), context));
+    }
+    while enough - too_few > 1 {
+        let middle = too_few + (enough - too_few) / 2;
+        let tokens = render(middle)?;
+        if tokens.len() < context {
+            (enough, fitting) = (middle, tokens);
+        } else {
+            too_few = middle;
+        }
+    }
+    Ok(fitting)
+}
+
+fn droppable(messages: &[Message]) -> usize {
+    let before_last = &messages[..messages.len().saturating_sub(1)];
+    before_last.iter().filter(|message| message.role != Role::System).count()
+}
+
+fn without_oldest(messages: &[Message], dropped: usize) -> Vec<Message> {
+    let mut to_drop = dropped.min(droppable(messages));
+    let keeps = |message: &&Message| {
+        let drops = to_drop > 0 && message.role != Role::System;
+        to_drop -= usize::from(drops);
+        !drops
+    };
+    messages.iter().filter(keeps).cloned().collect()
+}
+
+fn render_chat(model: &Model, generation: &Generation, messages: &[Message]) -> Result<String, Failure> {
+    let tools = match &generation.input {
+        Input::Chat { tools, .. } => tools.as_slice(),
+        _ => &[],
+    };
+    let mut messages = messages.to_vec();
+    let brings_system = messages.first().is_some_and(|message| message.role == Role::System);
+    if let Some(system) = model.spec.system.as_ref().filter(|_| !brings_system) {
+        messages.insert(0, system_message(system));
+    }
+    conversation(model, &messages, tools, generation.think.as_ref())
+}
+
+fn render_prompt(
+    model: &Model,
+    generation: &Generation,
+    prompt: &str,
+    system: Option<&String>,
+    template: Option<&str>,
+) -> Result<String, Failure> {
+    let system = system.or(model.spec.system.as_ref()).filter(|system| !system.is_empty());
+    let mut messages: Vec<Message> = system.into_iter().map(|system| system_message(system)).collect();
+    messages.push(Message { content: prompt.to_owned(), ..Message::default() });
+    let Some(template) = template else {
+        return conversation(model, &messages, &[], generation.think.as_ref());
+    };
+    let data = PromptData {
+        system: system.cloned().unwrap_or_default(),
+        prompt: prompt.to_owned(),
+        suffix: String::new(),
+        messages,
+    };
+    GoTemplate::parse(template)
+        .and_then(|template| template.render_prompt(&data))
+        .map_err(|error| invalid(&format!("template: {error}")))
+}
+
+fn system_message(text: &str) -> Message {
+    Message { role: Role::System, content: text.to_owned(), ..Message::default() }
+}
+
+/// A conversation by the model's template; by none, as Ollama's `{{ .Prompt }}` has it: the texts, nothing else.
+fn conversation(
+    model: &Model,
+    messages: &[Message],
+    tools: &[serde_json::Value],
+    think: Option<&Think>,
+) -> Result<String, Failure> {
+    match &model.template {
+        Some(Ok(template)) => template
+            .render_chat(messages, tools, think, true)
+            .map_err(|error| invalid(&format!("the model's chat template refused the messages: {error}"))),
+        Some(Err(reason)) => Err(Failure {
+            code: FailureCode::Unsupported,
+            message: format!("the model's chat template cannot be used: {reason}"),
+        }),
+        None => {
+            let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+            Ok(texts.join("\n\n"))
+        }
+    }
+}
+
+/// What this request's sequence may hold.
+fn context(model: &Model, options: &Options) -> usize {
+    let most = model.facts.context as usize;
+    let asked = options.num_ctx.map(|asked| usize::try_from(asked).unwrap_or(0).max(LEAST_CONTEXT));
+    asked.map_or(most, |asked| asked.min(most))
+}
+
+/// Tokens kept at the front: `num_keep` and the start token. However many were asked for, a few can always move.
+fn keep(model: &Model, options: &Options, prompt: usize, context: usize) -> usize {
+    kept(options.num_keep.unwrap_or(4), model.start().is_some(), prompt, context)
+}
+
+fn kept(num_keep: i64, has_start: bool, prompt: usize, context: usize) -> usize {
+    let asked = usize::try_from(num_keep).map_or(prompt, |keep| keep + usize::from(has_start));
+    asked.min(prompt).min(context.saturating_sub(LEAST_CONTEXT))
+}
+
+/// Cuts a prompt as llama-server does with its context shift: the front `keep` tokens stay, and so do the newest, in blocks of
+/// half of what is left of the context, so that some of it is free for the answer.
+fn cut(tokens: Vec<Token>, keep: usize, context: usize) -> Vec<Token> {
+    let block = ((context - keep) / 2).max(1);
+    let erased = (tokens.len() - keep - block) / block * block;
+    let mut left = tokens;
+    left.drain(keep..keep + erased);
+    left
+}
+
+fn invalid(message: &str) -> Failure {
+    Failure { code: FailureCode::InvalidRequest, message: message.to_owned() }
+}
+
+fn too_long(length: usize, context: usize) -> Failure {
+    let message =
+        format!("the prompt of {length} tokens is too long: the context length is {context} tokens");
+    Failure { code: FailureCode::ContextLength, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn conversation(roles: &str) -> Vec<Message> {
+        let role = |letter| match letter {
+            's' => Role::System,
+            'u' => Role::User,
+            _ => Role::Assistant,
+        };
+        let message = |(i, letter): (usize, char)| Message {
+            role: role(letter),
+            content: i.to_string(),
+            ..Message::default()
+        };
+        roles.chars().enumerate().map(message).collect()
+    }
+
+    fn left(roles: &str, dropped: usize) -> String {
+        without_oldest(&conversation(roles), dropped).into_iter().map(|message| message.content).collect()
+    }
+
+    #[test]
+    fn the_oldest_messages_go_first_and_system_messages_and_the_last_stay() {
+        assert_eq!(left("suausu", 0), "012345");
+        assert_eq!(left("suausu", 1), "02345");
+        assert_eq!(left("suausu", 3), "045");
+        assert_eq!(left("suausu", 99), "045");
+        assert_eq!(left("u", 5), "0");
+        assert_eq!(droppable(&conversation("suausu")), 3);
+        assert_eq!(droppable(&[]), 0);
+    }
+
+    #[test]
+    fn a_cut_prompt_keeps_its_front_and_its_newest_part() {
+        let tokens: Vec<Token> = (0..100).collect();
+        // 40 left beside the four kept: blocks of 18, of which all but the last go.
+        let cut = cut(tokens, 4, 40);
+        assert_eq!(cut[..4], [0, 1, 2, 3]);
+        assert_eq!(cut.len(), 4 + 18 + (100 - 4 - 18) % 18);
+        assert_eq!(cut[cut.len() - 1], 99);
+    }
+
+    #[test]
+    fn the_start_token_counts_as_kept_and_a_few_tokens_can_always_move() {
+        assert_eq!(kept(4, true, 100, 64), 5);
+        assert_eq!(kept(4, false, 3, 64), 3);
+        assert_eq!(kept(-1, true, 50, 64), 50);
+        assert_eq!(kept(-1, true, 500, 64), 60);
+        assert_eq!(kept(1000, false, 500, 4), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_prompt_fits_and_leaves_room_for_an_answer(
+            context in 4usize..200, extra in 0usize..500, num_keep in -1i64..300, has_start in any::<bool>()
+        ) {
+            let tokens: Vec<Token> = (0..(context + extra) as Token).collect();
+            let keep = kept(num_keep, has_start, tokens.len(), context);
+            let cut = cut(tokens.clone(), keep, context);
+            prop_assert!(cut.len() < context && cut.len() > keep);
+            prop_assert_eq!(&cut[..keep], &tokens[..keep]);
+            prop_assert_eq!(&cut[keep..], &tokens[tokens.len() - (cut.len() - keep)..]);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! [`Sampler`]: from logits to a token, with Ollama's options, defaults and order: penalties, top_k, typical_p, top_p, min_p,
+//! temperature, draw. Pure: it sees slices of logits, never llama.cpp.
+
+use std::collections::HashMap;
+
+use super::draw::uniform;
+use crate::generation::Options;
+
+/// Token id.
+pub type Token = u32;
+
+/// The sampling half of [`Options`], all defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 0 is off.
+    pub top_k: usize,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub typical_p: f32,
+    /// Window of the penalties in tokens.
+    pub repeat_last_n: usize,
+    /// 1 is off.
+    pub repeat_penalty: f32,
+    /// 0 is off.
+    pub presence_penalty: f32,
+    /// 0 is off.
+    pub frequency_penalty: f32,
+    /// Key of the draws, with the position.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// `context` is what a `repeat_last_n` of -1 means.
+    pub fn new(options: &Options, context: usize) -> Self {
+        Self {
+            temperature: options.temperature.unwrap_or(0.8),
+            top_k: usize::try_from(options.top_k.unwrap_or(40)).unwrap_or(0),
+            top_p: options.top_p.unwrap_or(0.9),
+            min_p: options.min_p.unwrap_or(0.0),
+            typical_p: options.typical_p.unwrap_or(1.0),
+            repeat_last_n: usize::try_from(options.repeat_last_n.unwrap_or(64)).unwrap_or(context),
+            // llama.cpp refuses what is not positive; a division by it would turn the order of the logits around.
+            repeat_penalty: options.repeat_penalty.filter(|&penalty| penalty > 0.0).unwrap_or(1.0),
+            presence_penalty: options.presence_penalty.unwrap_or(0.0),
+            frequency_penalty: options.frequency_penalty.unwrap_or(0.0),
+            seed: options.seed.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(rand::random),
+        }
+    }
+
+    fn penalises(&self) -> bool {
+        self.repeat_last_n > 0
+            && (self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0)
+    }
+}
+
+/// Scratch space for sampling; one serves any number of sequences.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    logits: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+/// A token still in the running.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    token: Token,
+    logit: f32,
+    /// Set by [`softmax`].
+    probability: f32,
+}
+
+impl Sampler {
+    /// Chooses the token at `position` (tokens before it, prompt included). `history` is what came before, newest last;
+    /// `restrict` sets the logits of tokens that are not allowed to negative infinity. `None`: nothing is allowed.
+    pub fn sample(
+        &mut self,
+        settings: &Settings,
+        logits: &[f32],
+        history: &[Token],
+        position: u64,
+        restrict: impl FnOnce(&mut [f32]),
+    ) -> Option<Token> {
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        if settings.penalises() {
+            penalise(&mut self.logits, settings, history);
+        }
+        restrict(&mut self.logits);
+        if settings.temperature <= 0.0 {
+            return argmax(&self.logits);
+        }
+        self.select(settings.top_k);
+        if settings.typical_p < 1.0 {
+            typical(&mut self.candidates, settings.typical_p);
+        }
+        if settings.top_p < 1.0 {
+            top_p(&mut self.candidates, settings.top_p);
+        }
+        if settings.min_p > 0.0 {
+            min_p(&mut self.candidates, settings.min_p);
+        }
+        for candidate in &mut self.candidates {
+            candidate.logit /= settings.temperature;
+        }
+        pick(&mut self.candidates, uniform(settings.seed, position))
+    }
+
+    /// Fills `candidates` with the `k` likeliest tokens (0: with all that are possible), without sorting the vocabulary.
+    fn select(&mut self, k: usize) {
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        let possible = (0..).zip(&self.logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+        if k == 0 {
+            candidates.extend(possible.map(|(token, &logit)| Candidate::new(token, logit)));
+            return;
+        }
+        // Gather whatever beats the k-th best so far, and cut back to k whenever the heap has grown to a few times that: most
+        // of a large vocabulary fails the one comparison.
+        let mut threshold = f32::NEG_INFINITY;
+        for (token, &logit) in possible {
+            if logit > threshold || candidates.len() < k {
+                candidates.push(Candidate::new(token, logit));
+                if candidates.len() >= 4 * k + 64 {
+                    threshold = keep_best(candidates, k);
+                }
+            }
+        }
+        keep_best(candidates, k);
+    }
+}
+
+impl Candidate {
+    fn new(token: Token, logit: f32) -> Self {
+        Self { token, logit, probability: 0.0 }
+    }
+
+    /// Best first; the lower id breaks ties, so that the outcome does not depend on how candidates were gathered.
+    fn order(&self, other: &Self) -> std::cmp::Ordering {
+        other.logit.total_cmp(&self.logit).then(self.token.cmp(&other.token))
+    }
+}
+
+/// Cuts to the `k` best, in no order; the logit of the worst of them.
+fn keep_best(candidates: &mut Vec<Candidate>, k: usize) -> f32 {
+    if candidates.len() > k {
+        candidates.select_nth_unstable_by(k - 1, Candidate::order);
+        candidates.truncate(k);
+        return candidates[k - 1].logit;
+    }
+    f32::NEG_INFINITY
+}
+
+/// The likeliest token, the first of equals.
+fn argmax(logits: &[f32]) -> Option<Token> {
+    let mut best = f32::NEG_INFINITY;
+    let mut token = None;
+    for (id, &logit) in (0..).zip(logits) {
+        if logit > best {
+            best = logit;
+            token = Some(id);
+        }
+    }
+    token
+}
+
+/// llama.cpp's penalties over the last `repeat_last_n` tokens.
+fn penalise(logits: &mut [f32], settings: &Settings, history: &[Token]) {
+    let window = &history[history.len().saturating_sub(settings.repeat_last_n)..];
+    let mut counts: HashMap<Token, f32> = HashMap::new();
+    for &token in window {
+        *counts.entry(token).or_default() += 1.0;
+    }
+    for (token, count) in counts {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            if *logit <= 0.0 {
+                *logit *= settings.repeat_penalty;
+            } else {
+                *logit /= settings.repeat_penalty;
+            }
+            *logit -= count * settings.frequency_penalty + settings.presence_penalty;
+        }
+    }
+}
+
+/// Sets the probabilities among the candidates.
+fn softmax(candidates: &mut [Candidate]) {
+    let best = candidates.iter().map(|candidate| candidate.logit).fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for candidate in candidates.iter_mut() {
+        candidate.probability = (candidate.logit - best).exp();
+        sum += candidate.probability;
+    }
+    for candidate in candidates {
+        candidate.probability /= sum;
+    }
+}
+
+/// Locally typical sampling (Meister et al., 2022): keeps the tokens whose surprise is nearest to the entropy, until their
+/// probability reaches `p`.
+fn typical(candidates: &mut Vec<Candidate>, p: f32) {
+    softmax(candidates);
+    let surprise = |candidate: &Candidate| -candidate.probability.max(f32::MIN_POSITIVE).ln();
+    let entropy: f32 = candidates.iter().map(|c| c.probability * surprise(c)).sum();
+    let distance = |candidate: &Candidate| (surprise(candidate) - entropy).abs();
+    candidates.sort_unstable_by(|a, b| distance(a).total_cmp(&distance(b)).then(a.order(b)));
+    truncate_at(candidates, p);
+}
+
+/// Nucleus sampling (Holtzman et al., 2020): the smallest set of likeliest tokens whose probability reaches `p`.
+fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
+    softmax(candidates);
+    // The nucleus is small as a rule: sort a front part, and a larger one only if that was not enough.
+    let mut front = 128;
+    while front < candidates.len() {
+        candidates.select_nth_unstable_by(front, Candidate::order);
+        if candidates[..front].iter().map(|candidate| candidate.probability).sum::<f32>() >= p {
+            candidates.truncate(front);
+            break;
+        }
+        front *= 8;
+    }
+    candidates.sort_unstable_by(Candidate::order);
+    truncate_at(candidates, p);
+}
+
+/// Keeps candidates from the front until their probability reaches `p`, and at least one.
+fn truncate_at(candidates: &mut Vec<Candidate>, p: f32) {
+    let mut sum = 0.0;
+    let enough = candidates.iter().position(|candidate| {
+        sum += candidate.probability;
+        sum >= p
+    });
+    candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
+}
+
+/// Keeps what is at least `p` times as likely as the best.
+fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
+    let best = candidates.iter().map(|candidate| candidate.logit).fold(f32::NEG_INFINITY, f32::max);
+    // At most the best itself: a `p` over 1 must not empty the list.
+    let least = best + p.min(1.0).ln();
+    candidates.retain(|candidate| candidate.logit >= least);
+}
+
+/// Draws one: `point` in [0, 1) is a place in their cumulated probability, best first.
+fn pick(candidates: &mut [Candidate], point: f64) -> Option<Token> {
+    softmax(candidates);
+    // The same order whatever the candidates went through, so that the same point means the same token.
+    candidates.sort_unstable_by(Candidate::order);
+    let mut sum = 0.0;
+    for candidate in candidates.iter() {
+        sum += f64::from(candidate.probability);
+        if point < sum {
+            return Some(candidate.token);
+        }
+    }
+    // Rounding left the sum below the point.
+    candidates.iter().rfind(|candidate| candidate.probability > 0.0).map(|candidate| candidate.token)
+}
+
+/// Natural logarithms of the probabilities that `logits` stand for.
+pub struct Distribution<'a> {
+    logits: &'a [f32],
+    /// Logarithm of the sum of the exponentials.
+    total: f32,
+}
+
+impl<'a> Distribution<'a> {
+    /// Reads the logits once.
+    pub fn new(logits: &'a [f32]) -> Self {
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = logits.iter().map(|logit| (logit - best).exp()).sum();
+        Self { logits, total: best + sum.ln() }
+    }
+
+    /// That of one token. Never below -9999, which stands for impossible: JSON has no infinity.
+    pub fn logprob(&self, token: Token) -> f32 {
+        let logit = self.logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        (logit - self.total).max(-9999.0)
+    }
+
+    /// The `n` likeliest tokens, best first.
+    pub fn best(&self, n: usize) -> Vec<Token> {
+        if n == 0 {
+            return Vec::new();
+        }
+        let mut sampler = Sampler { logits: self.logits.to_vec(), candidates: Vec::new() };
+        sampler.select(n);
+        sampler.candidates.sort_unstable_by(Candidate::order);
+        sampler.candidates.iter().map(|candidate| candidate.token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! [`Scheduler`]: the one thread that computes text. All running sequences are decoded in one llama.cpp batch; a new request joins
+//! at the next step.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use llama_cpp_2::DecodeError;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::command::Command;
+use super::health::Status;
+use super::job::Job;
+use super::model::{Model, llama_token};
+use super::sampling::Sampler;
+use super::sequence::Sequence;
+use super::slot::Slot;
+use crate::generation::Event;
+
+/// Owner of the context and of every sequence in it.
+pub struct Scheduler<'a> {
+    model: &'a Model,
+    status: &'a Status,
+    context: LlamaContext<'a>,
+    batch: LlamaBatch<'static>,
+    /// Most tokens in a batch.
+    capacity: usize,
+    slots: Vec<Slot>,
+    /// Requests beyond the slots, first come first served.
+    waiting: VecDeque<(Box<Job>, UnboundedSender<Event>)>,
+    sampler: Sampler,
+    /// Counts the jobs that were started.
+    started: u64,
+}
+
+/// The tokens of one slot that are in the batch.
+struct Share {
+    slot: usize,
+    tokens: usize,
+    /// Where in the batch the logits after its last token are; none while its prompt goes on.
+    logits: Option<i32>,
+}
+
+impl<'a> Scheduler<'a> {
+    /// Allocates the context. The error says in words why that failed.
+    pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
+        let context = model.context()?;
+        let capacity = model.batch() as usize;
+        let ids = 0..i32::try_from(model.sequences()).unwrap_or(i32::MAX);
+        Ok(Self {
+            model,
+            status,
+            context,
+            batch: LlamaBatch::new(capacity, 1),
+            capacity,
+            slots: ids.map(Slot::new).collect(),
+            waiting: VecDeque::new(),
+            sampler: Sampler::default(),
+            started: 0,
+        })
+    }
+
+    /// Serves until told to stop. An error means that the context is of no use any more; whoever waited has been told.
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), String> {
+        while self.receive(commands) {
+            self.release_abandoned();
+            self.start_waiting();
+            self.report();
+            if let Err(reason) = self.step() {
+                self.fail_all(&reason);
+                return Err(reason);
+            }
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Takes the commands there are, and waits for one if there is nothing to do. False: stop.
+    fn receive(&mut self, commands: &Receiver<Command>) -> bool {
+        loop {
+            let idle = self.waiting.is_empty() && self.slots.iter().all(|slot| slot.sequence.is_none());
+            let next = match idle {
+                true => commands.recv().map_err(TryRecvError::from),
+                false => commands.try_recv(),
+            };
+            match next {
+                Ok(Command::Generate(job, events)) => self.waiting.push_back((job, events)),
+                // Refused where it was prepared: this model does not embed. Dropping it tells whoever waits.
+                Ok(Command::Embed(..)) => {}
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Frees what nobody listens to.
+    fn release_abandoned(&mut self) {
+        self.waiting.retain(|(_, events)| !events.is_closed());
+        for slot in &mut self.slots {
+            slot.sequence.take_if(|sequence| sequence.is_abandoned());
+        }
+    }
+
+    /// Gives each waiting job the free slot that holds most of its prompt; among equals the one idle for longest.
+    fn start_waiting(&mut self) {
+        while let Some((job, events)) = self.waiting.pop_front() {
+            let prompt = &job.prompt.tokens;
+            let free = self.slots.iter_mut().filter(|slot| slot.sequence.is_none());
+            let best = free.max_by_key(|slot| (slot.common_prefix(prompt), u64::MAX - slot.last_used));
+            let Some(slot) = best else {
+                self.waiting.push_front((job, events));
+                return;
+            };
+            let cached = slot.reuse(&mut self.context, prompt);
+            self.started += 1;
+            slot.last_used = self.started;
+            slot.sequence = Some(Sequence::new(*job, events, cached));
+        }
+    }
+
+    /// One decode: a token of every sequence that generates, and as much of the prompts as there is room for.
+    fn step(&mut self) -> Result<(), String> {
+        for slot in &mut self.slots {
+            slot.make_room(&mut self.context);
+        }
+        let shares = self.fill_batch()?;
+        if shares.is_empty() {
+            return Ok(());
+        }
+        match self.context.decode(&mut self.batch) {
+            Ok(()) => {
+                self.status.decoded();
+                shares.iter().for_each(|share| self.advance(share));
+                Ok(())
+            }
+            Err(DecodeError::NoKvCacheSlot) => {
+                self.fail_shares(&shares, "no room in the KV cache");
+                Ok(())
+            }
+            Err(error) => Err(format!("llama.cpp cannot decode any more: {error}")),
+        }
+    }
+
+    fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
+        self.batch.clear();
+        let (reading, generating): (Vec<usize>, Vec<usize>) = self
+            .running()
+            .partition(|&slot| self.slots[slot].sequence.as_ref().is_some_and(Sequence::is_reading));
+        let mut shares = Vec::new();
+        for &slot in &generating {
+            shares.extend(self.put(slot, 1)?);
+        }
+        let mut room = self.capacity - generating.len();
+        if !generating.is_empty() {
+            // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
+            room = room.min((self.capacity / 4).max(1));
+        }
+        for slot in reading {
+            let share = self.put(slot, room)?;
+            room -= share.as_ref().map_or(0, |share| share.tokens);
+            shares.extend(share);
+        }
+        Ok(shares)
+    }
+
+    /// Slots that run, in the order their jobs came.
+    fn running(&self) -> impl Iterator<Item = usize> + use<> {
+        let running = self.slots.iter().enumerate().filter(|(_, slot)| slot.sequence.is_some());
+        let mut order: Vec<(u64, usize)> = running.map(|(index, slot)| (slot.last_used, index)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, index)| index)
+    }
+
+    /// Puts at most `room` tokens of a slot's sequence into the batch.
+    fn put(&mut self, index: usize, room: usize) -> Result<Option<Share>, String> {
+        let slot = &self.slots[index];
+        let Some(sequence) = slot.sequence.as_ref().filter(|_| room > 0) else {
+            return Ok(None);
+        };
+        let unfed = sequence.unfed();
+        let tokens = &unfed[..unfed.len().min(room)];
+        let is_whole = tokens.len() == unfed.len();
+        for (offset, &token) in tokens.iter().enumerate() {
+            let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
+            let is_last = is_whole && offset + 1 == tokens.len();
+            self.batch
+                .add(llama_token(token), position, &[slot.id()], is_last)
+                .map_err(|error| error.to_string())?;
+        }
+        let logits = is_whole.then(|| self.batch.n_tokens() - 1);
+        Ok(Some(Share { slot: index, tokens: tokens.len(), logits }))
+    }
+
+    /// Takes note of what was decoded, and samples where a sequence is ready for it.
+    fn advance(&mut self, share: &Share) {
+        let slot = &mut self.slots[share.slot];
+        slot.fed(share.tokens);
+        if let (Some(sequence), Some(index)) = (&mut slot.sequence, share.logits) {
+            let logits = self.context.get_logits_ith(index);
+            if !sequence.advance(self.model, &mut self.sampler, logits) {
+                slot.sequence = None;
+            }
+        }
+    }
+
+    /// Fails the sequences of a batch that did not go through; what their cells hold is unknown now.
+    fn fail_shares(&mut self, shares: &[Share], reason: &str) {
+        for share in shares {
+            let slot = &mut self.slots[share.slot];
+            if let Some(mut sequence) = slot.sequence.take() {
+                sequence.fail(reason);
+            }
+            slot.clear(&mut self.context);
+        }
+    }
+
+    fn fail_all(&mut self, reason: &str) {
+        let running = self.slots.iter_mut().filter_map(|slot| slot.sequence.take());
+        running.for_each(|mut sequence| sequence.fail(reason));
+        // Those that wait see their events end without any, which is an internal failure too.
+        self.waiting.clear();
+    }
+
+    fn report(&self) {
+        let busy = self.slots.iter().filter(|slot| slot.sequence.is_some()).count();
+        let used: usize = self.slots.iter().map(Slot::used).sum();
+        self.status.occupied(busy, used as u64);
+    }
+}
