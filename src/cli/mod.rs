@@ -68,7 +68,19 @@ fn version() -> String {
     .filter_map(|(name, is_on)| is_on.then_some(name))
     .collect();
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
-    format!("arriero {}\nfeatures: {features}\n", env!("CARGO_PKG_VERSION"))
+    format!("arriero {}\nfeatures: {features}\n{}", env!("CARGO_PKG_VERSION"), computes())
+}
+
+/// What llama.cpp computes with on this machine: the same that a worker's health says.
+#[cfg(feature = "engine")]
+fn computes() -> String {
+    let backend = crate::engine::backend::describe();
+    format!("devices: {}\ncpu features: {}\n", backend.devices.join(", "), backend.cpu_features.join(", "))
+}
+
+#[cfg(not(feature = "engine"))]
+fn computes() -> String {
+    String::new()
 }
 
 fn print(text: &str) -> ExitCode {

@@ -25,9 +25,8 @@ pub fn run(args: &Args) -> ExitCode {
 
 #[cfg(feature = "engine")]
 fn start(args: &Args) -> Result<ExitCode, String> {
-    let _spec: crate::generation::seam::Spec =
-        serde_json::from_str(&args.spec).map_err(|error| format!("--spec: {error}"))?;
-    Err("the engine is not wired in yet".to_owned())
+    let spec = serde_json::from_str(&args.spec).map_err(|error| format!("--spec: {error}"))?;
+    Ok(crate::engine::run(spec))
 }
 
 #[cfg(not(feature = "engine"))]

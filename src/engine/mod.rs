@@ -7,7 +7,7 @@
 //! ```
 
 mod answer;
-mod backend;
+pub mod backend;
 mod command;
 mod draw;
 mod embed;
