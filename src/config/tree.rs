@@ -215,7 +215,23 @@ impl Node {
         place.clone()
     }
 
-    fn is_scalar(&self) -> bool {
+    /// The value as a message shows it.
+    pub fn describe(&self) -> String {
+        match &self.data {
+            Data::Null | Data::Faulty => "nothing".to_owned(),
+            Data::List(_) => "a list".to_owned(),
+            Data::Map(_) => "a mapping".to_owned(),
+            // It may be a secret.
+            _ if self.is_substituted => "something else behind the ${...}".to_owned(),
+            Data::Bool(value) => value.to_string(),
+            Data::Integer(value) => value.to_string(),
+            Data::Float(value) => value.to_string(),
+            Data::Text(text) => format!("{:?}", text.value),
+        }
+    }
+
+    /// One value, or nothing.
+    pub fn is_scalar(&self) -> bool {
         !matches!(self.data, Data::List(_) | Data::Map(_))
     }
 }
