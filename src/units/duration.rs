@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Largest first, which is the order in which [`format`] writes them.
+/// Largest first, which is the order in which [`format()`] writes them.
 const UNITS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(Duration::from_nanos(total))
 }
 
-/// The shortest exact form that [`parse`] reads back: `1m30s`; `0s` for nothing.
+/// The shortest exact form that [`parse()`] reads back: `1m30s`; `0s` for nothing.
 pub fn format(duration: Duration) -> String {
     let mut nanos = duration.as_nanos();
     if nanos == 0 {
@@ -75,7 +75,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     deserializer.deserialize_any(Reader)
 }
 
-/// Writes the form of [`format`].
+/// Writes the form of [`format()`].
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*duration))
 }

@@ -239,3 +239,12 @@ fn mistakes_in_variables_name_the_variable() {
         assert_eq!(read("threads: 1\norigins: []", &[(name, value)]).unwrap_err(), [problem]);
     }
 }
+
+#[test]
+fn a_rule_about_a_default_points_to_the_file_and_not_to_a_variable_below_it() {
+    let found = read("workers:\n  restart_backoff: 1m", &[("OLLAMA_KEEP_ALIVE", "1m")]).unwrap_err();
+    assert_eq!(
+        found,
+        ["a.yaml:1:1: workers.restart_backoff_max: must not be less than restart_backoff, which is 1m"]
+    );
+}
