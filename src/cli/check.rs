@@ -84,7 +84,7 @@ mod tests {
             err.lines().collect::<Vec<_>>(),
             [
                 "a.yaml:2:3: queue.depht: unknown key, did you mean \"depth\"?",
-                "a.yaml:4:44: models.small.parallel: must be at least 1",
+                "a.yaml:4:44: models.small.parallel: must be at least 1, found 0",
                 "a.yaml:5:20: retry.attempts: expected a whole number from 0, found \"many\"",
                 "3 problems in the configuration",
             ]

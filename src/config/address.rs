@@ -24,8 +24,13 @@ pub fn parse(text: &str) -> Option<SocketAddr> {
 
 /// Reads an address.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = text(deserializer, EXPECTED)?;
     parse(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &EXPECTED))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<String, D::Error> {
+    String::deserialize(deserializer)
+        .map_err(|_| D::Error::invalid_type(Unexpected::Other("no text"), &expected))
 }
 
 /// Writes `IP:port`.
@@ -35,13 +40,13 @@ pub fn serialize<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S
 
 /// An address, or `off`.
 pub mod or_off {
-    use super::{Deserialize, Deserializer, Error, Serialize, Serializer, SocketAddr, Unexpected, parse};
+    use super::{Deserializer, Error, Serialize, Serializer, SocketAddr, Unexpected, parse};
 
     const EXPECTED: &str = "an address such as 127.0.0.1:11435, or off";
 
     /// Reads an address; `None` for `off`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = super::text(deserializer, EXPECTED)?;
         if text == "off" {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! [`Node`]s to values: a serde deserializer whose errors know their place, and that finds every mistake of a tree.
 //!
-//! serde stops at the first mistake. [`decode`] reports it, takes the value out of the tree and reads again, until what is
-//! left can be read. Unknown keys are mistakes whether or not a type denies them, so nobody can forget to.
+//! serde stops at the first mistake. [`decode`] reports it, takes the value out of the tree (or, where a key is missing, what
+//! misses it) and reads again, until what is left can be read. Unknown keys are mistakes whether or not a type denies them, so nobody can forget to.
 
 use std::fmt::{self, Display};
 
@@ -22,21 +22,24 @@ pub fn decode<T: DeserializeOwned>(tree: &mut Node, problems: &mut Vec<Problem>)
             Err(fault) => fault,
         };
         let mut path = Path(fault.steps.into_iter().rev().collect());
-        let place = fault.place.unwrap_or_else(|| tree.place.clone());
-        let message = match fault.cause {
-            Cause::Value { expected, found } => {
-                format!("expected {expected}, found {}", found.unwrap_or_else(|| describe(tree)))
-            }
-            Cause::Unknown(message) | Cause::Other(message) => message,
-            Cause::Missing => "required, but missing".to_owned(),
-        };
-        problems.push(Problem { place, path: path.clone(), message });
-        // What misses a key cannot be read at all; anything else is dropped alone.
-        if tree.at_mut(&path.0).is_none() {
+        let is_missing = matches!(fault.cause, Cause::Missing);
+        let is_consequence = tree.at(&path.0).is_some_and(|node| node.data == Data::Faulty);
+        if !is_consequence {
+            let place = fault.place.unwrap_or_else(|| tree.place.clone());
+            let message = match fault.cause {
+                Cause::Value { expected, found } => {
+                    format!("expected {expected}, found {}", found.unwrap_or_else(|| tree.describe()))
+                }
+                Cause::Other(message) => message,
+                Cause::Missing => "required, but missing".to_owned(),
+            };
+            problems.push(Problem { place, path: path.clone(), message });
+        }
+        if is_missing {
             path.0.pop();
         }
         match tree.at_mut(&path.0) {
-            Some(node) if !path.0.is_empty() => node.data = Data::Faulty,
+            Some(node) if !path.0.is_empty() && node.data != Data::Faulty => node.data = Data::Faulty,
             _ => return None,
         }
     }
@@ -55,11 +58,9 @@ pub struct Fault {
 enum Cause {
     /// Not of the kind or in the range that is expected.
     Value { expected: String, found: Option<String> },
-    /// A key that does not exist.
-    Unknown(String),
     /// A key that has to be there.
     Missing,
-    /// What a type of its own says.
+    /// An unknown key, or what a type says in its own words.
     Other(String),
 }
 
@@ -78,7 +79,7 @@ impl Fault {
             let is_missing = matches!(self.cause, Cause::Missing);
             self.place = Some(if is_missing { key_place } else { &node.place }.clone());
             if let Cause::Value { found, .. } = &mut self.cause {
-                *found = Some(describe(node));
+                *found = Some(node.describe());
             }
         }
         self.steps.push(step);
@@ -90,7 +91,7 @@ impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             Cause::Value { expected, .. } => write!(f, "expected {expected}"),
-            Cause::Unknown(message) | Cause::Other(message) => f.write_str(message),
+            Cause::Other(message) => f.write_str(message),
             Cause::Missing => f.write_str("required, but missing"),
         }
     }
@@ -136,20 +137,6 @@ fn in_words(expected: &str) -> String {
     }
 }
 
-fn describe(node: &Node) -> String {
-    match &node.data {
-        Data::Null | Data::Faulty => "nothing".to_owned(),
-        Data::List(_) => "a list".to_owned(),
-        Data::Map(_) => "a mapping".to_owned(),
-        // It may be a secret.
-        _ if node.is_substituted => "something else behind the ${...}".to_owned(),
-        Data::Bool(value) => value.to_string(),
-        Data::Integer(value) => value.to_string(),
-        Data::Float(value) => value.to_string(),
-        Data::Text(text) => format!("{:?}", text.value),
-    }
-}
-
 impl<'de> Deserializer<'de> for &'de Node {
     type Error = Fault;
 
@@ -180,7 +167,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         let unknown =
             |entry: &&Entry| entry.value.data != Data::Faulty && !fields.contains(&entry.key.as_str());
         if let Some(entry) = self.entries().iter().find(unknown) {
-            let mut fault = Fault::new(Cause::Unknown(unknown_key(&entry.key, fields)));
+            let mut fault = Fault::new(Cause::Other(unknown_key(&entry.key, fields)));
             fault.place = Some(entry.place.clone());
             fault.steps.push(Step::Key(entry.key.clone()));
             return Err(fault);

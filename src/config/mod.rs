@@ -2,8 +2,8 @@
 //! flags, each over the one before.
 //!
 //! Every section's type, defaults and rules belong to the module that uses it; this one only assembles them. Reading has two
-//! steps: the sources become trees of values that know their place ([`tree`]), and the merged tree becomes checked values
-//! ([`decode`], [`rules`]). All mistakes are found in one go.
+//! steps: the sources become trees of values that know their place (`tree`), and the merged tree becomes checked values
+//! (`decode`, `rules`). All mistakes are found in one go.
 
 mod address;
 mod decode;
@@ -172,7 +172,7 @@ fn flags(tree: &mut Node, sources: &Sources) {
     for (flag, key, value) in [("--listen", "listen", &sources.listen), ("--admin", "admin", &sources.admin)]
     {
         if let Some(value) = value {
-            tree.overlay(Node::text(Place::Flag(flag), value).under(key));
+            tree.replace(key, Node::text(Place::Flag(flag), value));
         }
     }
 }

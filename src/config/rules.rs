@@ -49,7 +49,18 @@ impl Report<'_> {
 
     fn section(&mut self, section: &Path, faults: Vec<(&'static str, String)>) {
         for (key, message) in faults {
-            self.add(section.key(key), message);
+            self.add_found(section.key(key), &message);
+        }
+    }
+
+    /// Adds what is there to what is wrong with it, unless it is a default.
+    fn add_found(&mut self, path: Path, message: &str) {
+        match self.tree.at(&path.0).filter(|node| node.is_scalar() && !node.is_absent()) {
+            Some(node) => {
+                let found = node.describe();
+                self.add(path, format!("{message}, found {found}"));
+            }
+            None => self.add(path, message.to_owned()),
         }
     }
 
@@ -114,8 +125,8 @@ impl Report<'_> {
 
     fn origins(&mut self, config: &Config) {
         for (origin, path) in config.origins.iter().zip(self.items("origins")) {
-            if origin != "*" && !origin.split_once("://").is_some_and(|(_, host)| !host.is_empty()) {
-                self.add(path, format!("expected * or scheme://host, found {origin:?}"));
+            if origin != "*" && origin.split_once("://").is_none_or(|(_, host)| host.is_empty()) {
+                self.add_found(path, "expected * or scheme://host");
             }
         }
     }

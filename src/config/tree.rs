@@ -118,6 +118,14 @@ impl Node {
         entries.get_mut(at).map(|entry| &mut entry.value)
     }
 
+    /// Puts `value` under `key` in place of what is there; does nothing to what is no mapping.
+    pub fn replace(&mut self, key: &str, value: Self) {
+        let place = value.place.clone();
+        if let Some(slot) = self.slot(key, &place) {
+            *slot = value;
+        }
+    }
+
     /// Puts `value` under `key` where nothing is yet; does nothing to what is no mapping.
     pub fn put_default(&mut self, key: &str, value: Self) {
         let place = value.place.clone();
@@ -126,18 +134,28 @@ impl Node {
         }
     }
 
-    /// Lays `over` on top: mappings are merged key by key, anything else is replaced.
+    /// Lays `over` on top: mappings are merged key by key, anything else is replaced. Places become those of `over`.
     pub fn overlay(&mut self, over: Self) {
         match over.data {
             Data::Null => {}
             Data::Map(entries) if matches!(self.data, Data::Map(_)) => {
+                self.place = over.place;
                 for entry in entries {
-                    if let Some(slot) = self.slot(&entry.key, &entry.place) {
-                        slot.overlay(entry.value);
-                    }
+                    self.lay(entry);
                 }
             }
             _ => *self = over,
+        }
+    }
+
+    fn lay(&mut self, over: Entry) {
+        let Data::Map(entries) = &mut self.data else { return };
+        match entries.iter_mut().find(|entry| entry.key == over.key) {
+            Some(entry) => {
+                entry.place = over.place;
+                entry.value.overlay(over.value);
+            }
+            None => entries.push(over),
         }
     }
 
@@ -215,7 +233,23 @@ impl Node {
         place.clone()
     }
 
-    fn is_scalar(&self) -> bool {
+    /// The value as a message shows it.
+    pub fn describe(&self) -> String {
+        match &self.data {
+            Data::Null | Data::Faulty => "nothing".to_owned(),
+            Data::List(_) => "a list".to_owned(),
+            Data::Map(_) => "a mapping".to_owned(),
+            // It may be a secret.
+            _ if self.is_substituted => "something else behind the ${...}".to_owned(),
+            Data::Bool(value) => value.to_string(),
+            Data::Integer(value) => value.to_string(),
+            Data::Float(value) => value.to_string(),
+            Data::Text(text) => format!("{:?}", text.value),
+        }
+    }
+
+    /// One value, or nothing.
+    pub fn is_scalar(&self) -> bool {
         !matches!(self.data, Data::List(_) | Data::Map(_))
     }
 }

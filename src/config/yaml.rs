@@ -174,7 +174,8 @@ impl Builder {
                 None => match key_text(&node) {
                     Some(key) => open.key = Some((key, node.place)),
                     None => {
-                        self.report(mark, "a list or mapping as a key, expected a text".to_owned());
+                        let message = "a list or mapping as a key, expected a text".to_owned();
+                        self.problems.push(Problem { place: node.place, path: Path::default(), message });
                         return Err(Stop);
                     }
                 },
@@ -210,5 +211,40 @@ fn size(node: &Node) -> usize {
         Data::List(items) => items.iter().map(size).sum(),
         Data::Map(entries) => entries.iter().map(|entry| size(&entry.value)).sum(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn scalars_follow_the_core_schema_of_yaml_1_2() {
+        let text = |value: &str| Data::Text(Text { value: value.to_owned(), is_plain: true });
+        for (written, data) in [
+            ("", Data::Text(Text { value: String::new(), is_plain: true })),
+            ("~", Data::Null),
+            ("null", Data::Null),
+            ("true", Data::Bool(true)),
+            ("yes", text("yes")),
+            ("off", text("off")),
+            ("0x1F", Data::Integer(31)),
+            ("-7", Data::Integer(-7)),
+            ("1.5", Data::Float(1.5)),
+            ("1e3", Data::Float(1000.0)),
+            (".inf", text(".inf")),
+            ("1:30", text("1:30")),
+        ] {
+            assert_eq!(plain(written), data, "{written}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "[ab0: \\-\\[\\]{}&*!|>'\"#,?%~\\n\\t\\\\$é]{0,60}") {
+            let _ = parse(&text, Origin::Variable("X".into()));
+        }
     }
 }

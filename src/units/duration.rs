@@ -8,7 +8,7 @@ use serde::{Deserializer, Serializer};
 
 use super::parse_go_duration;
 
-/// Largest first, which is the order in which [`format`] writes them.
+/// Largest first, which is the order in which [`format()`] writes them.
 const UNITS: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     u64::try_from(parse_go_duration(text).ok()?).ok().map(Duration::from_nanos)
 }
 
-/// The shortest exact form that [`parse`] reads back: `1m30s`; `0s` for nothing.
+/// The shortest exact form that [`parse()`] reads back: `1m30s`; `0s` for nothing.
 pub fn format(duration: Duration) -> String {
     let mut nanos = duration.as_nanos();
     if nanos == 0 {
@@ -45,7 +45,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     deserializer.deserialize_any(Reader)
 }
 
-/// Writes the form of [`format`].
+/// Writes the form of [`format()`].
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*duration))
 }

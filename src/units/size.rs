@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Binary units first and largest first, which is the order in which [`format`] tries them.
+/// Binary units first and largest first, which is the order in which [`format()`] tries them.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -36,7 +36,7 @@ pub fn parse(text: &str) -> Option<u64> {
     }
 }
 
-/// The shortest exact form that [`parse`] reads back.
+/// The shortest exact form that [`parse()`] reads back.
 pub fn format(bytes: u64) -> String {
     let exact = UNITS.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     exact.map_or_else(|| "0B".to_owned(), |(name, unit)| format!("{}{name}", bytes / unit))
@@ -47,7 +47,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     deserializer.deserialize_any(Reader)
 }
 
-/// Writes the form of [`format`].
+/// Writes the form of [`format()`].
 pub fn serialize<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*bytes))
 }
