@@ -32,8 +32,17 @@ pub struct ModelCard {
     /// GGUF key/values: scalars and arrays, `general.name` and `tokenizer.chat_template` left out, arrays over five entries
     /// as null.
     pub model_info: serde_json::Map<String, serde_json::Value>,
-    /// The same with all arrays whole; fetched only for `verbose`.
+    /// Name, type and shape of every tensor; fetched only for `verbose`.
     pub tensors: Vec<(String, String, Vec<u64>)>,
+}
+
+impl ModelCard {
+    /// The name as lists show it: always with a tag.
+    pub(super) fn display_name(&self) -> String {
+        let last = self.name.rsplit('/').next().unwrap_or_default();
+        // A colon before the last slash belongs to a port.
+        if last.contains(':') { self.name.clone() } else { format!("{}:latest", self.name) }
+    }
 }
 
 /// Ollama's `details`.

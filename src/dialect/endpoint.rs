@@ -35,7 +35,7 @@ pub enum Endpoint {
     Root,
     /// `GET|HEAD /api/version`
     Version,
-    /// `GET /health`, as llama-server has it.
+    /// `GET|HEAD /health`, as llama-server has it.
     Health,
     /// `GET|HEAD /api/tags`
     Tags,
@@ -66,9 +66,36 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of a request line; 404 and 405 as errors.
-    pub fn of(_method: &Method, _path: &str) -> Result<Self, Error> {
-        todo!()
+    /// The endpoint of a request line (`path` without query); 404 and 405 as errors.
+    pub fn of(method: &Method, path: &str) -> Result<Self, Error> {
+        const GET: &[&str] = &["GET"];
+        const READ: &[&str] = &["GET", "HEAD"];
+        const POST: &[&str] = &["POST"];
+        let (endpoint, methods) = match path {
+            "/" => (Self::Root, READ),
+            "/api/version" => (Self::Version, READ),
+            "/health" => (Self::Health, READ),
+            "/api/tags" => (Self::Tags, READ),
+            "/api/ps" => (Self::Ps, GET),
+            "/api/show" => (Self::Show, POST),
+            "/api/generate" => (Self::Generate, POST),
+            "/api/chat" => (Self::Chat, POST),
+            "/api/embed" => (Self::Embed, POST),
+            "/api/embeddings" => (Self::LegacyEmbeddings, POST),
+            "/v1/models" => (Self::Models, GET),
+            "/v1/chat/completions" => (Self::ChatCompletions, POST),
+            "/v1/completions" => (Self::Completions, POST),
+            "/v1/embeddings" => (Self::Embeddings, POST),
+            "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Self::Unbuilt, POST),
+            "/api/delete" => (Self::Unbuilt, &["DELETE"][..]),
+            "/v1/responses" | "/v1/messages" | "/v1/audio/transcriptions" => (Self::Unbuilt, POST),
+            _ => match path.strip_prefix("/v1/models/") {
+                Some(id) if !id.is_empty() => (Self::ModelById(percent_decode(id)), GET),
+                _ if path.starts_with("/api/blobs/") => (Self::Unbuilt, &["HEAD", "POST"][..]),
+                _ => return Err(Error::NoSuchPath),
+            },
+        };
+        if methods.contains(&method.as_str()) { Ok(endpoint) } else { Err(Error::MethodNotAllowed) }
     }
 
     /// The label in metrics and logs: the path without its variable part.
@@ -91,5 +118,74 @@ impl Endpoint {
             Self::Embeddings => "/v1/embeddings",
             Self::Unbuilt => "unbuilt",
         }
+    }
+}
+
+/// Undoes percent-encoding; the SDKs encode the colon of a tag. What is not valid encoding stays as it is.
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
+        match escaped.and_then(|digits| hex(digits[0])?.checked_mul(16)?.checked_add(hex(digits[1])?)) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, path: &str) -> Result<Endpoint, Error> {
+        Endpoint::of(&method, path)
+    }
+
+    #[test]
+    fn unknown_paths_are_404_and_wrong_methods_405() {
+        assert_eq!(of(Method::GET, "/api/nothing"), Err(Error::NoSuchPath));
+        assert_eq!(of(Method::GET, "/v1/models/"), Err(Error::NoSuchPath));
+        assert_eq!(of(Method::POST, "/api/chat/"), Err(Error::NoSuchPath));
+        assert_eq!(of(Method::GET, "/api/chat"), Err(Error::MethodNotAllowed));
+        assert_eq!(of(Method::POST, "/v1/models/demo"), Err(Error::MethodNotAllowed));
+        assert_eq!(of(Method::GET, "/api/delete"), Err(Error::MethodNotAllowed));
+    }
+
+    #[test]
+    fn head_works_where_ollama_has_it_and_nowhere_else() {
+        for path in ["/", "/api/version", "/api/tags", "/api/blobs/sha256:00"] {
+            assert!(of(Method::HEAD, path).is_ok(), "{path}");
+        }
+        for path in ["/api/ps", "/v1/models", "/api/chat"] {
+            assert_eq!(of(Method::HEAD, path), Err(Error::MethodNotAllowed), "{path}");
+        }
+    }
+
+    #[test]
+    fn model_management_is_known_but_unbuilt() {
+        assert_eq!(of(Method::POST, "/api/pull"), Ok(Endpoint::Unbuilt));
+        assert_eq!(of(Method::DELETE, "/api/delete"), Ok(Endpoint::Unbuilt));
+        assert_eq!(of(Method::POST, "/v1/responses"), Ok(Endpoint::Unbuilt));
+    }
+
+    #[test]
+    fn model_ids_may_hold_slashes_and_percent_encoding() {
+        let id = |path: &str| of(Method::GET, path).unwrap();
+        assert_eq!(id("/v1/models/hf.co/x/y:q4"), Endpoint::ModelById("hf.co/x/y:q4".into()));
+        assert_eq!(id("/v1/models/demo%3Alatest"), Endpoint::ModelById("demo:latest".into()));
+        assert_eq!(id("/v1/models/100%"), Endpoint::ModelById("100%".into()));
+        assert_eq!(id("/v1/models/%+1%zz"), Endpoint::ModelById("%+1%zz".into()));
     }
 }

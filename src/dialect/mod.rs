@@ -3,10 +3,17 @@
 //! about the model or the time is handed in.
 
 mod card;
+#[cfg(test)]
+mod common_mistakes;
 mod endpoint;
+mod image;
 mod json;
+mod logprob;
 pub mod ollama;
 pub mod openai;
+#[cfg(test)]
+mod testing;
+mod tool_call;
 
 use bytes::BytesMut;
 
@@ -106,30 +113,67 @@ pub struct Whole {
 }
 
 /// Turns results into a dialect's bytes. One per request; it may hold state (an id, "first chunk sent").
+///
+/// What a request cannot ask for need not be written: a request for vectors never streams, one for text never embeds.
 pub trait Render: Send {
     /// `Content-Type` of a streamed answer.
-    fn stream_type(&self) -> &'static str;
+    fn stream_type(&self) -> &'static str {
+        "application/json; charset=utf-8"
+    }
+
     /// Appends the wire form of one delta, tool call or done event of choice `choice` (0-based). `Error` events do not
     /// come here; see [`Render::failure`]. May append nothing. What it appends for one event is one write to the client.
-    fn event(&mut self, choice: usize, event: &Event, spent: &Spent, out: &mut BytesMut);
+    fn event(&mut self, _choice: usize, _event: &Event, _spent: &Spent, _out: &mut BytesMut) {}
+
     /// Appends what follows the last choice's done event (a usage chunk, an end mark).
-    fn finish(&mut self, spent: &Spent, out: &mut BytesMut);
+    fn finish(&mut self, _spent: &Spent, _out: &mut BytesMut) {}
+
     /// Appends the in-band form of an error after the stream has begun; nothing follows it.
-    fn failure(&mut self, error: &Error, out: &mut BytesMut);
+    fn failure(&mut self, _error: &Error, _out: &mut BytesMut) {}
+
     /// The whole answer as one JSON body; one entry per choice.
-    fn whole(&mut self, choices: &[Whole], spent: &Spent) -> Vec<u8>;
+    fn whole(&mut self, _choices: &[Whole], _spent: &Spent) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The answer to [`Work::Embed`], as one JSON body. An error where a vector cannot be written as JSON (NaN).
-    fn embeddings(&mut self, embeddings: &Embeddings, spent: &Spent) -> Result<Vec<u8>, Error>;
+    fn embeddings(&mut self, _embeddings: &Embeddings, _spent: &Spent) -> Result<Vec<u8>, Error> {
+        Err(Error::internal("vectors for a request that asked for text"))
+    }
+
     /// The answer to [`Work::Load`] (`loaded`) or [`Work::Unload`] (not `loaded`), as one JSON body.
     fn loaded(&mut self, loaded: bool, spent: &Spent) -> Vec<u8>;
 }
 
 /// Parses the body of an inference endpoint.
-pub fn parse(_endpoint: &Endpoint, _body: &[u8]) -> Result<Call, Error> {
-    todo!()
+pub fn parse(endpoint: &Endpoint, body: &[u8]) -> Result<Call, Error> {
+    match endpoint {
+        Endpoint::Generate => ollama::generate::parse(body),
+        Endpoint::Chat => ollama::chat::parse(body),
+        Endpoint::Embed => ollama::embed::parse(body),
+        Endpoint::LegacyEmbeddings => ollama::embed::parse_legacy(body),
+        Endpoint::ChatCompletions => openai::chat::parse(body),
+        Endpoint::Completions => openai::completions::parse(body),
+        Endpoint::Embeddings => openai::embeddings::parse(body),
+        other => Err(Error::NotImplemented { endpoint: other.as_str().to_owned() }),
+    }
 }
 
 /// An error before the stream has begun, as a JSON body in the caller's dialect.
-pub fn error_body(_dialect: Dialect, _error: &Error) -> Vec<u8> {
-    todo!()
+pub fn error_body(dialect: Dialect, error: &Error) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    match dialect {
+        Dialect::Ollama => ollama::error(error, &mut out),
+        Dialect::OpenAi => openai::error(error, &mut out),
+    }
+    out.into()
+}
+
+/// JSON has no NaN and no infinity: a vector with one is an error, never an invalid body.
+fn check_finite(embeddings: &Embeddings) -> Result<(), Error> {
+    if embeddings.vectors.iter().flatten().all(|number| number.is_finite()) {
+        Ok(())
+    } else {
+        Err(Error::internal("the model produced an embedding that is not a number"))
+    }
 }

@@ -1,1 +1,0 @@
-//! JSON as the mirrored servers read and write it.

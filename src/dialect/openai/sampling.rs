@@ -1,0 +1,152 @@
+//! [`Sampling`]: the request fields that chat and text completions have in common, and what they mean.
+
+use serde_json::Value;
+
+use crate::dialect::json::{Integer, object};
+use crate::dialect::{Call, Capability, Render, Work};
+use crate::error::Error;
+use crate::generation::{Format, Generation, Input, Options, Think};
+
+object! {
+    /// The fields, as they come.
+    pub(super) struct Sampling {
+        "model" => model: String,
+        "stream" => stream: bool,
+        "stream_options" => stream_options: StreamOptions,
+        "max_tokens" => max_tokens: Integer,
+        "temperature" => temperature: f64,
+        "top_p" => top_p: f64,
+        "frequency_penalty" => frequency_penalty: f64,
+        "presence_penalty" => presence_penalty: f64,
+        "seed" => seed: Integer,
+        "stop" => stop: Value,
+        "n" => n: Integer,
+    }
+}
+
+object! {
+    pub(super) struct StreamOptions {
+        "include_usage" => include_usage: bool,
+    }
+}
+
+/// The most choices one request may ask for.
+const MAX_CHOICES: usize = 16;
+
+/// The same fields, checked.
+pub(super) struct Settings {
+    /// As the client wrote it; may be empty.
+    pub(super) model: String,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    pub(super) options: Options,
+    choices: usize,
+}
+
+/// What differs between the endpoints.
+pub(super) struct Task {
+    pub(super) input: Input,
+    pub(super) format: Format,
+    pub(super) logprobs: Option<u8>,
+    pub(super) think: Option<Think>,
+}
+
+impl Sampling {
+    pub(super) fn check(self) -> Result<Settings, Error> {
+        let choices = self.n.map_or(Ok(1), |Integer(n)| usize::try_from(n));
+        let choices = choices
+            .ok()
+            .filter(|n| (1..=MAX_CHOICES).contains(n))
+            .ok_or_else(|| Error::invalid_param("n", format!("n must be between 1 and {MAX_CHOICES}")))?;
+        Ok(Settings {
+            model: self.model.unwrap_or_default(),
+            stream: self.stream.unwrap_or(false),
+            include_usage: self.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+            options: Options {
+                num_predict: self.max_tokens.map(|Integer(n)| n),
+                // OpenAI's defaults, not Ollama's, and they win over the model's own.
+                temperature: Some(float("temperature", self.temperature.unwrap_or(1.0))?),
+                top_p: Some(float("top_p", self.top_p.unwrap_or(1.0))?),
+                frequency_penalty: self
+                    .frequency_penalty
+                    .map(|value| float("frequency_penalty", value))
+                    .transpose()?,
+                presence_penalty: self
+                    .presence_penalty
+                    .map(|value| float("presence_penalty", value))
+                    .transpose()?,
+                // Negative is the same as none: one is drawn.
+                seed: self.seed.map(|Integer(seed)| seed).filter(|seed| *seed >= 0),
+                stop: self.stop.map(stop).transpose()?,
+                ..Options::default()
+            },
+            choices,
+        })
+    }
+}
+
+impl Settings {
+    /// A capability the model must have for this request, and the error if it has not.
+    pub(super) fn need(&self, capability: Capability, words: &'static str) -> (Capability, Error) {
+        (capability, Error::Unsupported { model: self.model.clone(), capability: words })
+    }
+
+    /// One generation per choice. With a seed each choice gets its own, so that choices differ and yet repeat.
+    pub(super) fn call(self, task: Task, needs: Vec<(Capability, Error)>, render: Box<dyn Render>) -> Call {
+        let generation = Generation {
+            model: self.model.clone(),
+            input: task.input,
+            options: self.options,
+            format: task.format,
+            logprobs: task.logprobs,
+            think: task.think,
+            truncate: true,
+            shift: true,
+        };
+        let mut generations = vec![generation; self.choices];
+        for (choice, generation) in (0..).zip(&mut generations) {
+            if let Some(seed) = &mut generation.options.seed {
+                *seed = seed.saturating_add(choice);
+            }
+        }
+        Call {
+            model: self.model,
+            keep_alive: None,
+            work: Work::Generate(generations),
+            needs,
+            objection: None,
+            stream: self.stream,
+            render,
+        }
+    }
+}
+
+/// The number of alternatives per token, if it is one that can be had.
+pub(super) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
+    u8::try_from(top)
+        .ok()
+        .filter(|top| *top <= 20)
+        .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 0 and 20")))
+}
+
+fn float(param: &'static str, value: f64) -> Result<f32, Error> {
+    let float = value as f32;
+    if float.is_finite() {
+        Ok(float)
+    } else {
+        Err(Error::invalid_param(param, format!("{param} is out of range")))
+    }
+}
+
+/// One string or a list of strings. Empty strings are dropped: they would match at once.
+fn stop(value: Value) -> Result<Vec<String>, Error> {
+    let items = match value {
+        Value::Array(items) => items,
+        single => vec![single],
+    };
+    let text = |item| match item {
+        Value::String(text) => Ok(text),
+        _ => Err(Error::invalid_param("stop", "stop must be a string or a list of strings")),
+    };
+    items.into_iter().map(text).filter(|text| text.as_deref() != Ok("")).collect()
+}
