@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use super::*;
-use crate::generation::{Format, Input};
+use crate::generation::{Delta, Format, Input};
 
 /// A body that asks for a short text.
 fn body(endpoint: &Endpoint) -> Value {

@@ -12,8 +12,12 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 pub(super) struct Image;
 
 impl Image {
-    /// Checks `base64` without holding the decoded bytes.
+    /// Checks `base64` without holding the decoded bytes. Line ends are skipped, as Go skips them: some encoders wrap.
     pub(super) fn check(base64: &str) -> Result<Self, InvalidBase64> {
+        const LINE_ENDS: [char; 2] = ['\r', '\n'];
+        if base64.contains(LINE_ENDS) {
+            return Self::check(&base64.replace(LINE_ENDS, ""));
+        }
         let mut decoder = DecoderReader::new(base64.as_bytes(), &STANDARD);
         io::copy(&mut decoder, &mut io::sink()).map(|_| Self).map_err(|_| InvalidBase64)
     }
@@ -39,5 +43,20 @@ impl<'de> Deserialize<'de> for Image {
             }
         }
         deserializer.deserialize_str(ImageVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_may_be_wrapped_but_must_be_whole() {
+        for valid in ["", "aGk=", "aGVs\r\nbG8h\n"] {
+            assert!(Image::check(valid).is_ok(), "{valid:?}");
+        }
+        for invalid in ["aGk", "a", "%%%%", "aGk=aGk=", "aG k="] {
+            assert!(Image::check(invalid).is_err(), "{invalid:?}");
+        }
     }
 }

@@ -108,3 +108,31 @@ pub(super) fn joined(events: &[Event]) -> Whole {
     }
     whole
 }
+
+/// A model to list and describe.
+pub(super) fn card(name: &str) -> super::ModelCard {
+    super::ModelCard {
+        name: name.into(),
+        modified: datetime!(2025-01-01 00:00:00 UTC),
+        size: 10,
+        digest: "ab".repeat(32),
+        details: super::Details {
+            family: "llama".into(),
+            parameter_size: "8.0B".into(),
+            quantization_level: "Q4_0".into(),
+            context_length: 2048,
+            embedding_length: 0,
+        },
+        capabilities: vec![Capability::Completion, Capability::Tools],
+        template: "{{ a }}\n\"b\"".into(),
+        system: "be brief".into(),
+        parameters: vec![
+            ("temperature".into(), serde_json::json!(0.5)),
+            ("stop".into(), serde_json::json!(["<a>", "b"])),
+        ],
+        license: "MIT".into(),
+        path: "/models/m.gguf".into(),
+        model_info: serde_json::Map::from_iter([("general.architecture".to_owned(), "llama".into())]),
+        tensors: vec![("output.weight".into(), "Q4_0".into(), vec![8, 4])],
+    }
+}

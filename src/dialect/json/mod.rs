@@ -1,6 +1,6 @@
 //! JSON as the mirrored servers read and write it: Go's `encoding/json`, whose leniency clients rely on.
 //!
-//! [`read`] parses a body, [`object`] declares what is in it; `write` has the escaping writer. Uses `error` and nothing else.
+//! `read` parses a body, `object!` declares what is in it; `write` has the escaping writer. Uses `error` and nothing else.
 
 mod object;
 mod read;

@@ -103,7 +103,7 @@ impl Answer {
         );
         if self.shape == Shape::Generate && !end.context.is_empty() {
             out.put_slice(b",\"context\":");
-            json::list(out, &end.context, |out, token| json::number(out, token));
+            json::list(out, &end.context, json::number);
         }
         for (name, count) in [
             (&b",\"total_duration\":"[..], spent.total),
@@ -152,6 +152,7 @@ impl Render for Answer {
                 Line { tool_calls: std::slice::from_ref(call), ..Line::default() }
             }
             Event::Done(end) => Line { end: Some(End::Done(end)), ..Line::default() },
+            // Generate has no place for tool calls, and failures do not come this way.
             Event::ToolCall { .. } | Event::Error(_) => return,
         };
         self.line(&line, spent, out);

@@ -110,3 +110,127 @@ fn role(name: &str) -> Result<Role, Error> {
             Error::invalid_param("messages", message)
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::testing::{
+        call, chunks, done, event, generation, lines, needs, refused, stream, text,
+    };
+    use crate::dialect::{Endpoint, Work};
+    use crate::generation::Event;
+
+    #[test]
+    fn messages_become_canonical() {
+        let call = call(
+            Endpoint::Chat,
+            json!({"model": "m", "messages": [
+                {"role": "SYSTEM", "content": "s"},
+                {"role": "user", "content": null},
+                {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [
+                    {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": 2}}},
+                    {"function": {"name": "g"}}
+                ]},
+                {"role": "tool", "tool_name": "f", "tool_call_id": "c1", "content": "r"}
+            ]}),
+        );
+        let Input::Chat { messages, tools } = &generation(&call).input else { panic!() };
+        assert!(tools.is_empty());
+        assert_eq!(messages[0], Message { role: Role::System, content: "s".into(), ..Message::default() });
+        assert_eq!(messages[1], Message::default());
+        assert_eq!(messages[2].thinking.as_deref(), Some("hm"));
+        assert_eq!(
+            serde_json::to_string(&messages[2].tool_calls).unwrap(),
+            r#"[{"id":"c1","function":{"name":"f","arguments":{"z":1,"a":2}}},{"function":{"name":"g","arguments":{}}}]"#
+        );
+        assert_eq!(
+            (messages[3].tool_name.as_deref(), messages[3].tool_call_id.as_deref()),
+            (Some("f"), Some("c1"))
+        );
+    }
+
+    #[test]
+    fn tools_keep_the_order_of_their_properties() {
+        let tool = json!({"type": "function", "function": {"name": "f", "parameters": {
+            "type": "object", "properties": {"zebra": {"type": ["string", "null"]}, "apple": {"anyOf": []}}}}});
+        let body = json!({"model": "m", "tools": [tool], "messages": [{"role": "user", "content": "x"}]});
+        let call = call(Endpoint::Chat, body);
+        let Input::Chat { tools, .. } = &generation(&call).input else { panic!() };
+        assert_eq!(tools[0].to_string(), tool.to_string());
+        assert!(needs(&call).contains(&(Capability::Tools, "\"m\" does not support tools".into())));
+    }
+
+    #[test]
+    fn an_empty_list_of_tools_needs_nothing() {
+        let body = json!({"model": "m", "tools": [], "messages": [{"role": "user", "content": "x"}]});
+        assert_eq!(
+            needs(&call(Endpoint::Chat, body)),
+            [(Capability::Completion, "\"m\" does not support chat".into())]
+        );
+    }
+
+    #[test]
+    fn images_need_a_model_that_sees() {
+        let message = json!({"role": "user", "content": "x", "images": ["aGk="]});
+        let call = call(Endpoint::Chat, json!({"model": "m", "messages": [message]}));
+        assert!(needs(&call).contains(&(Capability::Vision, "\"m\" does not support vision".into())));
+    }
+
+    #[test]
+    fn bad_messages_say_what_is_wrong() {
+        for (messages, text) in [
+            (
+                json!([{"role": "user", "content": [{"type": "text"}]}]),
+                "json: cannot unmarshal messages[0].content: invalid type: sequence, expected a string",
+            ),
+            (
+                json!([{"role": "robot", "content": "x"}]),
+                "invalid role \"robot\": must be system, user, assistant or tool",
+            ),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]),
+                "json: cannot unmarshal messages[0].tool_calls[0].function.arguments: invalid type: string \"{}\", expected a map",
+            ),
+        ] {
+            let error = refused(Endpoint::Chat, json!({"model": "m", "messages": messages}));
+            assert_eq!((error.to_string().as_str(), error.status().as_u16()), (text, 400));
+        }
+        let error = refused(Endpoint::Chat, json!({"messages": []}));
+        assert_eq!((error.to_string().as_str(), error.status().as_u16()), ("model is required", 400));
+    }
+
+    #[test]
+    fn no_messages_load_the_model() {
+        for body in [json!({"model": "m"}), json!({"model": "m", "messages": []})] {
+            let mut call = call(Endpoint::Chat, body);
+            assert!(matches!(call.work, Work::Load));
+            let answer = call.render.loaded(true, &crate::dialect::testing::spent());
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(answer["message"], json!({"role": "assistant", "content": ""}));
+        }
+    }
+
+    #[test]
+    fn tool_calls_are_numbered_through_a_stream() {
+        let user = json!([{"role": "user", "content": "x"}]);
+        let mut call = call(Endpoint::Chat, json!({"model": "m", "messages": user}));
+        let made = Event::ToolCall { call: json!({"function": {"name": "f", "arguments": {}}}) };
+        let lines = lines(&stream(&mut *call.render, &[made.clone(), made, Event::Done(done())]));
+        let index = |line: &Value| line.pointer("/message/tool_calls/0/function/index").cloned();
+        assert_eq!((index(&lines[0]), index(&lines[1])), (Some(json!(0)), Some(json!(1))));
+        assert_eq!(lines[2]["done_reason"], "stop");
+    }
+
+    #[test]
+    fn the_same_answer_takes_the_form_of_each_dialect() {
+        let user = json!([{"role": "user", "content": "x"}]);
+        let body = json!({"model": "m", "messages": user});
+        let native = event(&mut *call(Endpoint::Chat, body.clone()).render, 0, &text("hi"));
+        assert_eq!(lines(&native)[0]["message"], json!({"role": "assistant", "content": "hi"}));
+        let mut openai = call(Endpoint::ChatCompletions, body);
+        let chunks = chunks(&stream(&mut *openai.render, &[text("hi"), Event::Done(done())]));
+        assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": "hi"}));
+    }
+}

@@ -136,3 +136,80 @@ impl Render for LegacyVector {
         b"{\"embedding\":[]}".to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::Endpoint;
+    use crate::dialect::testing::{call, refused, spent};
+
+    fn inputs_of(body: Value) -> Option<Vec<String>> {
+        match call(Endpoint::Embed, body).work {
+            Work::Embed(embedding) => Some(embedding.inputs),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn inputs_are_a_text_or_a_list_and_none_is_a_load() {
+        assert_eq!(inputs_of(json!({"model": "m", "input": "a"})), Some(vec!["a".into()]));
+        assert_eq!(
+            inputs_of(json!({"model": "m", "input": ["b", ""]})),
+            Some(vec!["b".into(), String::new()])
+        );
+        assert_eq!(inputs_of(json!({"model": "m", "input": [""]})), Some(vec![String::new()]));
+        for body in
+            [json!({"model": "m"}), json!({"model": "m", "input": ""}), json!({"model": "m", "input": []})]
+        {
+            let mut call = call(Endpoint::Embed, body);
+            assert!(matches!(call.work, Work::Load));
+            assert_eq!(call.render.loaded(true, &spent()), br#"{"model":"m","embeddings":[]}"#);
+        }
+        for input in [json!(1), json!([1]), json!({"a": 1}), json!([null])] {
+            let error = refused(Endpoint::Embed, json!({"model": "m", "input": input}));
+            assert_eq!((error.to_string().as_str(), error.status().as_u16()), ("invalid input type", 400));
+        }
+    }
+
+    #[test]
+    fn settings_are_passed_on() {
+        let body = json!({
+            "model": "m", "input": "a", "truncate": false, "dimensions": 8, "options": {"num_ctx": 64}, "keep_alive": -1
+        });
+        let call = call(Endpoint::Embed, body);
+        let Work::Embed(embedding) = call.work else { panic!() };
+        assert_eq!((embedding.truncate, embedding.dimensions, embedding.num_ctx), (false, Some(8), Some(64)));
+        assert_eq!(call.keep_alive, Some(crate::units::KeepAlive::Forever));
+        assert!(call.needs.is_empty() && !call.stream);
+    }
+
+    #[test]
+    fn vectors_come_in_the_order_of_the_inputs_with_counters() {
+        let mut call = call(Endpoint::Embed, json!({"model": "m", "input": ["a", "b"]}));
+        let vectors = Embeddings { vectors: vec![vec![0.5, 1.0], vec![0.0]], prompt_tokens: 4 };
+        assert_eq!(
+            String::from_utf8(call.render.embeddings(&vectors, &spent()).unwrap()).unwrap(),
+            r#"{"model":"m","embeddings":[[0.5,1.0],[0.0]],"total_duration":100,"load_duration":1,"prompt_eval_count":4}"#
+        );
+    }
+
+    #[test]
+    fn a_missing_model_is_not_found_here_and_required_in_the_older_form() {
+        let embed = refused(Endpoint::Embed, json!({"input": "a"}));
+        assert_eq!((embed.to_string().as_str(), embed.status().as_u16()), ("model '' not found", 404));
+        let legacy = refused(Endpoint::LegacyEmbeddings, json!({"prompt": "a"}));
+        assert_eq!((legacy.to_string().as_str(), legacy.status().as_u16()), ("model is required", 400));
+    }
+
+    #[test]
+    fn the_older_form_has_one_vector_and_an_empty_prompt_none() {
+        let mut one = call(Endpoint::LegacyEmbeddings, json!({"model": "m", "prompt": "a"}));
+        let vectors = Embeddings { vectors: vec![vec![0.5]], prompt_tokens: 1 };
+        assert_eq!(one.render.embeddings(&vectors, &spent()).unwrap(), br#"{"embedding":[0.5]}"#);
+        let mut none = call(Endpoint::LegacyEmbeddings, json!({"model": "m", "prompt": ""}));
+        assert!(matches!(none.work, Work::Load));
+        assert_eq!(none.render.loaded(true, &spent()), br#"{"embedding":[]}"#);
+    }
+}

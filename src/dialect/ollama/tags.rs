@@ -104,3 +104,61 @@ fn is_zero(number: &u64) -> bool {
 pub(super) fn capabilities(card: &ModelCard) -> Vec<&'static str> {
     card.capabilities.iter().map(|capability| capability.as_str()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::dialect::testing::card;
+
+    #[test]
+    fn tags_list_models_under_both_names_with_their_tag() {
+        let list: Value =
+            serde_json::from_slice(&tags(&[card("demo"), card("host:5000/a/b"), card("c:q4")])).unwrap();
+        let names: Vec<_> = list["models"].as_array().unwrap().iter().map(|m| m["name"].clone()).collect();
+        assert_eq!(names, ["demo:latest", "host:5000/a/b:latest", "c:q4"]);
+        assert_eq!(
+            list["models"][0],
+            json!({
+                "name": "demo:latest", "model": "demo:latest", "modified_at": "2025-01-01T00:00:00.000000000Z",
+                "size": 10, "digest": "ab".repeat(32),
+                "details": {"parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"],
+                    "parameter_size": "8.0B", "quantization_level": "Q4_0", "context_length": 2048},
+                "capabilities": ["completion", "tools"]
+            })
+        );
+    }
+
+    #[test]
+    fn no_models_are_an_empty_list() {
+        assert_eq!(tags(&[]), br#"{"models":[]}"#);
+        assert_eq!(ps(&[], OffsetDateTime::UNIX_EPOCH), br#"{"models":[]}"#);
+    }
+
+    #[test]
+    fn ps_lists_the_longest_life_first_and_never_as_a_far_date() {
+        let now = datetime!(2025-01-01 00:00:00 UTC);
+        let loaded = |name, expires| LoadedModel {
+            card: card(name),
+            memory: 20,
+            device_memory: 5,
+            expires,
+            context: 4096,
+        };
+        let models = [loaded("soon", Some(now + Duration::minutes(5))), loaded("never", None)];
+        let list: Value = serde_json::from_slice(&ps(&models, now)).unwrap();
+        assert_eq!(list["models"][0]["name"], "never:latest");
+        assert!(list["models"][0]["expires_at"].as_str().unwrap().starts_with("2314-"));
+        assert_eq!(list["models"][1]["expires_at"], "2025-01-01T00:05:00.000000000Z");
+        assert_eq!(
+            (
+                &list["models"][1]["size"],
+                &list["models"][1]["size_vram"],
+                &list["models"][1]["context_length"]
+            ),
+            (&json!(20), &json!(5), &json!(4096))
+        );
+    }
+}

@@ -95,3 +95,209 @@ fn format(format: ResponseFormat) -> Result<Format, Error> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::testing::{
+        call, chunks, done, event, generation, logprob, refused, stream, text, whole,
+    };
+    use crate::dialect::{Endpoint, Whole, Work};
+    use crate::generation::{Delta, Event, Generation};
+
+    fn with(more: Value) -> Value {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    }
+
+    fn chat(more: Value) -> Call {
+        call(Endpoint::ChatCompletions, with(more))
+    }
+
+    fn parsed(more: Value) -> Generation {
+        generation(&chat(more)).clone()
+    }
+
+    fn refusal(more: Value) -> String {
+        let error = refused(Endpoint::ChatCompletions, with(more));
+        assert_eq!(error.status(), 400);
+        error.to_string()
+    }
+
+    #[test]
+    fn sampling_fields_become_options() {
+        let options = parsed(json!({
+            "max_tokens": 5, "temperature": 0, "top_p": 0.5, "frequency_penalty": 0.25, "presence_penalty": -1,
+            "seed": 7, "stop": "x", "logit_bias": {"1": 2}, "user": "u", "tool_choice": "auto"
+        }))
+        .options;
+        let expected = json!({
+            "num_predict": 5, "temperature": 0.0, "top_p": 0.5, "frequency_penalty": 0.25, "presence_penalty": -1.0,
+            "seed": 7, "stop": ["x"]
+        });
+        assert_eq!(serde_json::to_value(options).unwrap(), expected);
+        assert_eq!(parsed(json!({"stop": ["a", "", "b"]})).options.stop, Some(vec!["a".into(), "b".into()]));
+        assert_eq!(refusal(json!({"stop": [1]})), "stop must be a string or a list of strings");
+        assert_eq!(refusal(json!({"temperature": 1e300})), "temperature is out of range");
+    }
+
+    #[test]
+    fn the_newer_name_of_the_token_limit_wins() {
+        let limits = json!({"max_tokens": 5, "max_completion_tokens": 6});
+        assert_eq!(parsed(limits).options.num_predict, Some(6));
+    }
+
+    #[test]
+    fn each_choice_gets_its_own_seed() {
+        let seeds = |more: Value| match chat(more).work {
+            Work::Generate(generations) => {
+                generations.iter().map(|each| each.options.seed).collect::<Vec<_>>()
+            }
+            _ => panic!(),
+        };
+        assert_eq!(seeds(json!({"n": 3, "seed": 5})), [Some(5), Some(6), Some(7)]);
+        assert_eq!(seeds(json!({"n": 2})), [None, None]);
+        assert_eq!(seeds(json!({"n": 2, "seed": -1})), [None, None]);
+        for n in [0, -1, 17] {
+            assert_eq!(refusal(json!({"n": n})), "n must be between 1 and 16");
+        }
+    }
+
+    #[test]
+    fn response_formats_are_text_json_or_a_schema() {
+        let format = |value: Value| parsed(json!({"response_format": value})).format;
+        assert_eq!(format(json!({"type": "text"})), Format::Text);
+        assert_eq!(format(json!({"type": "json_object"})), Format::Json);
+        let schema = json!({"type": "object"});
+        let wrapped =
+            json!({"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": schema}});
+        assert_eq!(format(wrapped), Format::Schema(schema));
+        assert_eq!(
+            refusal(json!({"response_format": {"type": "json_schema"}})),
+            "response_format.json_schema.schema is required"
+        );
+        assert_eq!(
+            refusal(json!({"response_format": {"type": "xml"}})),
+            "invalid response_format type \"xml\": must be text, json_object or json_schema"
+        );
+    }
+
+    #[test]
+    fn logprobs_are_a_switch_and_a_number() {
+        assert_eq!(parsed(json!({"logprobs": true})).logprobs, Some(0));
+        assert_eq!(parsed(json!({"logprobs": true, "top_logprobs": 5})).logprobs, Some(5));
+        assert_eq!(parsed(json!({"logprobs": false, "top_logprobs": 5})).logprobs, None);
+        assert_eq!(refusal(json!({"top_logprobs": 21})), "top_logprobs must be between 0 and 20");
+    }
+
+    #[test]
+    fn an_effort_never_fails_a_model_that_cannot_think() {
+        for effort in ["minimal", "low", "medium", "high", "xhigh"] {
+            let call = chat(json!({"reasoning_effort": effort}));
+            assert_eq!(generation(&call).think, None);
+            assert_eq!(call.needs.len(), 1);
+        }
+        assert_eq!(parsed(json!({"reasoning_effort": "none"})).think, Some(Think::Switch(false)));
+        assert_eq!(parsed(json!({"reasoning": {"effort": "none"}})).think, Some(Think::Switch(false)));
+    }
+
+    #[test]
+    fn no_messages_and_no_model_are_errors() {
+        let error = refused(Endpoint::ChatCompletions, json!({"model": "m", "messages": []}));
+        assert_eq!(error.to_string(), "[] is too short - 'messages'");
+        assert_eq!(refusal(json!({"model": ""})), "model is required");
+    }
+
+    #[test]
+    fn a_stream_opens_each_choice_with_the_role_and_keeps_id_and_time() {
+        let mut call = chat(json!({"n": 2, "stream": true}));
+        let mut stream = String::new();
+        for (choice, what) in [
+            (0, text("a")),
+            (1, text("b")),
+            (0, text("c")),
+            (0, text("")),
+            (1, Event::Done(done())),
+            (0, Event::Done(done())),
+        ] {
+            stream.push_str(&event(&mut *call.render, choice, &what));
+        }
+        stream.push_str("data: [DONE]\n\n");
+        let chunks = chunks(&stream);
+        let first = |key: &str| chunks[0][key].clone();
+        assert!(first("id").as_str().unwrap().starts_with("chatcmpl-"));
+        assert_eq!(first("object"), "chat.completion.chunk");
+        assert!(
+            chunks.iter().all(|chunk| chunk["id"] == first("id") && chunk["created"] == first("created"))
+        );
+        let choices: Vec<_> = chunks.iter().map(|chunk| chunk["choices"][0].clone()).collect();
+        assert_eq!(
+            choices,
+            [
+                json!({"index": 0, "delta": {"role": "assistant", "content": "a"}, "finish_reason": null}),
+                json!({"index": 1, "delta": {"role": "assistant", "content": "b"}, "finish_reason": null}),
+                json!({"index": 0, "delta": {"content": "c"}, "finish_reason": null}),
+                json!({"index": 1, "delta": {}, "finish_reason": "stop"}),
+                json!({"index": 0, "delta": {}, "finish_reason": "stop"}),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_without_a_word_still_opens_with_the_role() {
+        let mut call = chat(json!({"stream": true}));
+        let chunks = chunks(&stream(&mut *call.render, &[Event::Done(done())]));
+        assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+        assert_eq!(chunks[1]["choices"][0]["finish_reason"], "stop");
+    }
+
+    #[test]
+    fn logprobs_and_reasoning_are_in_the_delta() {
+        let mut call = chat(json!({"stream": true, "logprobs": true}));
+        let mut entry = logprob("a");
+        entry.top.clear();
+        let delta = Delta { thinking: "hm".into(), logprobs: vec![entry], ..Delta::default() };
+        let chunks = chunks(&stream(&mut *call.render, &[Event::Delta(delta)]));
+        let choice = &chunks[0]["choices"][0];
+        assert_eq!(choice["delta"], json!({"role": "assistant", "content": "", "reasoning": "hm"}));
+        assert_eq!(
+            choice["logprobs"],
+            json!({"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]})
+        );
+    }
+
+    #[test]
+    fn a_whole_answer_has_every_choice_and_counts_the_prompt_once() {
+        let mut call = chat(json!({"n": 2}));
+        let made = json!({"function": {"name": "f", "arguments": {}}});
+        let mut second = done();
+        second.cached_tokens = 7;
+        second.reason = crate::generation::DoneReason::Length;
+        let answer = whole(
+            &mut *call.render,
+            &[
+                Whole { text: "a".into(), tool_calls: vec![made], done: done(), ..Whole::default() },
+                Whole { text: "b".into(), thinking: "hm".into(), done: second, ..Whole::default() },
+            ],
+        );
+        assert_eq!(
+            answer["choices"],
+            json!([
+                {"index": 0, "message": {"role": "assistant", "content": "a", "tool_calls": [
+                    {"id": "call_0", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                    "finish_reason": "tool_calls"},
+                {"index": 1, "message": {"role": "assistant", "content": "b", "reasoning": "hm"},
+                    "finish_reason": "length"}
+            ])
+        );
+        assert_eq!(
+            answer["usage"],
+            json!({"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11,
+                "prompt_tokens_details": {"cached_tokens": 3}})
+        );
+        assert_eq!((&answer["object"], &answer["created"]), (&json!("chat.completion"), &json!(1735787045)));
+    }
+}

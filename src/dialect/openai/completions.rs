@@ -53,3 +53,86 @@ fn prompt(value: Option<Value>) -> Result<String, Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::Endpoint;
+    use crate::dialect::testing::{
+        call, chunks, done, generation, joined, logprob, needs, refused, stream, whole,
+    };
+    use crate::generation::{Delta, Event};
+
+    fn complete(body: Value) -> Call {
+        call(Endpoint::Completions, body)
+    }
+
+    #[test]
+    fn the_prompt_is_one_text_and_gets_the_template() {
+        for prompt in [json!("p"), json!(["p"])] {
+            let call = complete(json!({"model": "m", "prompt": prompt, "echo": true, "best_of": 2}));
+            let expected =
+                Input::Prompt { prompt: "p".into(), system: None, template: None, context: Vec::new() };
+            assert_eq!(generation(&call).input, expected);
+        }
+        for prompt in [json!(["a", "b"]), json!([1, 2]), json!([1]), json!(1), json!([])] {
+            let error = refused(Endpoint::Completions, json!({"model": "m", "prompt": prompt}));
+            assert_eq!((error.status().as_u16(), error.param()), (400, Some("prompt")));
+        }
+    }
+
+    #[test]
+    fn a_suffix_makes_it_fill_in_the_middle() {
+        let call = complete(json!({"model": "m", "prompt": "a", "suffix": "b"}));
+        assert_eq!(generation(&call).input, Input::Infill { prefix: "a".into(), suffix: "b".into() });
+        assert!(needs(&call).iter().any(|(capability, _)| *capability == Capability::Insert));
+    }
+
+    #[test]
+    fn logprobs_is_a_number_here() {
+        let logprobs =
+            |value: Value| generation(&complete(json!({"model": "m", "logprobs": value}))).logprobs;
+        assert_eq!((logprobs(json!(null)), logprobs(json!(0)), logprobs(json!(5))), (None, Some(0), Some(5)));
+        let error = refused(Endpoint::Completions, json!({"model": "m", "logprobs": 21}));
+        assert_eq!(error.to_string(), "logprobs must be between 0 and 20");
+    }
+
+    #[test]
+    fn a_missing_model_is_not_found() {
+        assert_eq!(refused(Endpoint::Completions, json!({"prompt": "p"})).status(), 404);
+    }
+
+    fn events() -> Vec<Event> {
+        let delta =
+            |text: &str| Delta { text: text.into(), logprobs: vec![logprob(text)], ..Delta::default() };
+        vec![Event::Delta(delta("é")), Event::Delta(delta("b")), Event::Done(done())]
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_finish_reason_and_the_end_mark() {
+        let mut call = complete(json!({"model": "m", "prompt": "p", "stream": true, "logprobs": 1}));
+        let chunks = chunks(&stream(&mut *call.render, &events()));
+        assert!(chunks.iter().all(|chunk| chunk["object"] == "text_completion"));
+        assert!(chunks[0]["id"].as_str().unwrap().starts_with("cmpl-"));
+        assert_eq!(
+            chunks[1]["choices"],
+            json!([{"index": 0, "text": "b", "finish_reason": null, "logprobs": {
+                "tokens": ["b"], "token_logprobs": [-0.5], "top_logprobs": [{"b": -0.5}], "text_offset": [1]}}])
+        );
+        assert_eq!(
+            chunks[2]["choices"],
+            json!([{"index": 0, "text": "", "finish_reason": "stop", "logprobs": null}])
+        );
+    }
+
+    #[test]
+    fn a_whole_answer_has_the_logprobs_of_all_tokens() {
+        let mut call = complete(json!({"model": "m", "prompt": "p", "logprobs": 1}));
+        let answer = whole(&mut *call.render, &[joined(&events())]);
+        assert_eq!(answer["choices"][0]["text"], "éb");
+        assert_eq!(answer["choices"][0]["logprobs"]["text_offset"], json!([0, 1]));
+        assert_eq!(answer["usage"]["total_tokens"], 9);
+    }
+}

@@ -127,3 +127,65 @@ impl Render for EmbeddingList {
         self.embeddings(&Embeddings::default(), spent).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::Endpoint;
+    use crate::dialect::testing::{call, refused, spent};
+
+    fn refusal(body: Value) -> String {
+        let error = refused(Endpoint::Embeddings, body);
+        assert_eq!(error.status(), 400);
+        error.to_string()
+    }
+
+    #[test]
+    fn inputs_are_texts_and_an_empty_one_is_embedded() {
+        for (input, expected) in
+            [(json!(""), vec![""]), (json!("a"), vec!["a"]), (json!(["a", ""]), vec!["a", ""])]
+        {
+            let Work::Embed(embedding) =
+                call(Endpoint::Embeddings, json!({"model": "m", "input": input})).work
+            else {
+                panic!()
+            };
+            assert_eq!(embedding.inputs, expected);
+        }
+        for body in
+            [json!({"model": "m"}), json!({"model": "m", "input": null}), json!({"model": "m", "input": []})]
+        {
+            assert_eq!(refusal(body), "invalid input");
+        }
+        for input in [json!([1, 2]), json!([[1], [2]])] {
+            let text = refusal(json!({"model": "m", "input": input}));
+            assert_eq!(text, "token ids are not supported as 'input'; send text");
+        }
+        assert_eq!(refusal(json!({"model": "m", "input": 1})), "invalid input type");
+    }
+
+    #[test]
+    fn unknown_encodings_are_refused() {
+        assert_eq!(
+            refusal(json!({"model": "m", "input": "a", "encoding_format": "hex"})),
+            "Invalid value for 'encoding_format' = hex. Supported values: ['float', 'base64']."
+        );
+    }
+
+    #[test]
+    fn vectors_are_numbered_and_counted() {
+        let mut call = call(Endpoint::Embeddings, json!({"model": "m", "input": ["a", "b"]}));
+        let vectors = Embeddings { vectors: vec![vec![0.5], vec![1.0]], prompt_tokens: 4 };
+        let answer: Value =
+            serde_json::from_slice(&call.render.embeddings(&vectors, &spent()).unwrap()).unwrap();
+        assert_eq!(
+            answer,
+            json!({"object": "list", "model": "m", "data": [
+                {"object": "embedding", "embedding": [0.5], "index": 0},
+                {"object": "embedding", "embedding": [1.0], "index": 1}
+            ], "usage": {"prompt_tokens": 4, "total_tokens": 4}})
+        );
+    }
+}

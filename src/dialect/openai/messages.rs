@@ -143,3 +143,110 @@ fn role(name: &str) -> Result<Role, Error> {
 fn invalid(message: impl Into<String>) -> Error {
     Error::invalid_param("messages", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::testing::{call, generation, needs, refused};
+    use crate::dialect::{Capability, Endpoint};
+    use crate::generation::Input;
+
+    fn messages(messages: Value) -> Vec<Message> {
+        let call = call(Endpoint::ChatCompletions, json!({"model": "m", "messages": messages}));
+        match &generation(&call).input {
+            Input::Chat { messages, .. } => messages.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(message: Value) -> String {
+        let error = refused(Endpoint::ChatCompletions, json!({"model": "m", "messages": [message]}));
+        assert_eq!((error.status().as_u16(), error.param()), (400, Some("messages")));
+        error.to_string()
+    }
+
+    #[test]
+    fn developer_is_system() {
+        assert_eq!(messages(json!([{"role": "developer", "content": "x"}]))[0].role, Role::System);
+    }
+
+    #[test]
+    fn text_parts_are_joined_with_a_blank_line() {
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        assert_eq!(messages(json!([{"role": "user", "content": parts}]))[0].content, "a\n\nb");
+    }
+
+    #[test]
+    fn a_tool_result_finds_the_name_of_its_function() {
+        let call =
+            json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}});
+        let messages = messages(json!([
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "r"},
+            {"role": "tool", "tool_call_id": "c1", "name": "g", "content": "r"},
+            {"role": "tool", "tool_call_id": "unknown", "content": "r"}
+        ]));
+        assert_eq!(
+            messages[0].tool_calls,
+            [json!({"id": "c1", "function": {"name": "f", "arguments": {"x": 1}}})]
+        );
+        let names: Vec<_> = messages[1..].iter().map(|message| message.tool_name.as_deref()).collect();
+        assert_eq!(names, [Some("f"), Some("g"), None]);
+    }
+
+    #[test]
+    fn empty_tool_call_arguments_are_an_empty_object() {
+        let calls = json!([{"id": "c", "function": {"name": "f", "arguments": ""}}]);
+        let messages = messages(json!([{"role": "assistant", "tool_calls": calls}]));
+        assert_eq!(messages[0].tool_calls[0]["function"]["arguments"], json!({}));
+    }
+
+    #[test]
+    fn bad_messages_say_what_is_wrong() {
+        let calls = |arguments: &str| {
+            let call = json!({"function": {"name": "f", "arguments": arguments}});
+            json!({"role": "assistant", "tool_calls": [call]})
+        };
+        let part = |part: Value| json!({"role": "user", "content": [part]});
+        for (message, text) in [
+            (json!({"role": "user"}), "invalid message content type: null"),
+            (
+                json!({"role": "user", "content": 1}),
+                "invalid message content type: must be a string or a list of parts",
+            ),
+            (
+                json!({"role": "", "content": "x"}),
+                "invalid role \"\": must be system, developer, user, assistant or tool",
+            ),
+            (calls("{"), "invalid tool call arguments"),
+            (calls("[1]"), "invalid tool call arguments"),
+            (part(json!({"type": "text"})), "invalid message format"),
+            (part(json!("x")), "invalid message format"),
+            (part(json!({"type": "input_audio"})), "audio input is not supported"),
+            (part(json!({"type": "image_url", "image_url": {}})), "invalid message format"),
+            (
+                part(json!({"type": "image_url", "image_url": "data:image/gif;base64,aGk="})),
+                "invalid image input",
+            ),
+            (part(json!({"type": "image_url", "image_url": "data:;base64,%"})), "invalid image input"),
+            (
+                part(json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}})),
+                "image URLs are not currently supported, please use base64 encoded data instead",
+            ),
+        ] {
+            assert_eq!(refusal(message), text);
+        }
+    }
+
+    #[test]
+    fn images_as_data_uris_need_a_model_that_sees() {
+        for url in ["data:image/png;base64,aGk=", "data:image/webp;base64,aGk=", "data:;base64,aGk="] {
+            let part = json!({"type": "image_url", "image_url": {"url": url}});
+            let message = json!({"role": "user", "content": [{"type": "text", "text": "t"}, part]});
+            let call = call(Endpoint::ChatCompletions, json!({"model": "m", "messages": [message]}));
+            assert!(needs(&call).iter().any(|(capability, _)| *capability == Capability::Vision), "{url}");
+        }
+    }
+}

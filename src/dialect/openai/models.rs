@@ -34,3 +34,19 @@ pub fn models(models: &[ModelCard]) -> Vec<u8> {
 pub fn model(id: &str, card: &ModelCard) -> Vec<u8> {
     json::to_vec(&Model::of(id, card))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::testing::card;
+
+    #[test]
+    fn models_are_listed_with_their_tag_and_retrieved_as_asked() {
+        let entry =
+            |id| format!(r#"{{"id":"{id}","object":"model","created":1735689600,"owned_by":"library"}}"#);
+        let list = format!(r#"{{"object":"list","data":[{}]}}"#, entry("demo:latest"));
+        assert_eq!(models(&[card("demo")]), list.into_bytes());
+        assert_eq!(models(&[]), br#"{"object":"list","data":[]}"#);
+        assert_eq!(model("Demo", &card("demo")), entry("Demo").into_bytes());
+    }
+}
