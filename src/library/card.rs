@@ -96,7 +96,7 @@ fn parameter_count(header: &Header) -> u64 {
 /// As Ollama writes it (`format.HumanNumber`): `8.0B`, `494.03M`, `7B` where it is whole.
 fn parameter_size(count: u64) -> String {
     let scaled = |unit: u64, digits: usize| {
-        let digits = if count % unit == 0 { 0 } else { digits };
+        let digits = if count.is_multiple_of(unit) { 0 } else { digits };
         format!("{:.digits$}", count as f64 / unit as f64)
     };
     match count {

@@ -152,7 +152,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Fills `buffer`, whose length has been claimed.
-    fn fill_buffer(&mut self, buffer: &mut [u8], what: &'static str) -> Result<(), Error> {
+    fn read_exact(&mut self, buffer: &mut [u8], what: &'static str) -> Result<(), Error> {
         self.source.read_exact(buffer).map_err(|error| match error.kind() {
             // It became shorter since its length was taken.
             std::io::ErrorKind::UnexpectedEof => Error::Truncated(what),
@@ -165,7 +165,7 @@ impl<R: Read> Reader<R> {
     fn bytes<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
         let mut bytes = [0; N];
         self.claim(N as u64, what)?;
-        self.fill_buffer(&mut bytes, what)?;
+        self.read_exact(&mut bytes, what)?;
         Ok(bytes)
     }
 
@@ -193,7 +193,7 @@ impl<R: Read> Reader<R> {
         }
         self.claim(length, what)?;
         let mut bytes = vec![0; length as usize];
-        self.fill_buffer(&mut bytes, what)?;
+        self.read_exact(&mut bytes, what)?;
         Ok(bytes)
     }
 
@@ -251,7 +251,7 @@ impl<R: Read> Reader<R> {
         debug_assert!(count <= 8, "the size of one element");
         let mut scratch = [0; 8];
         self.claim(count, "an array")?;
-        self.fill_buffer(&mut scratch[..count as usize], "an array")
+        self.read_exact(&mut scratch[..count as usize], "an array")
     }
 
     fn note_fill(&mut self, token: &[u8]) {

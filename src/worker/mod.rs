@@ -28,7 +28,6 @@ use self::crew::Crew;
 use self::residency::Residency;
 use self::resident::{Answer, Resident};
 use self::shared::{Abandon, Order, Shared};
-
 use crate::error::Error;
 use crate::library::{Library, Model};
 use crate::node::{Node, Pool};

@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same when an exchange with it has just failed and requests wait for the verdict.
 const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A process that dies closes its socket a moment before it can be waited for; that is no refusal to answer.
+const DYING: Duration = Duration::from_millis(100);
+
 /// Tends the worker `start` until it is gone. `report` gets what each look finds.
 pub(super) async fn tend(
     start: Start,
@@ -96,16 +99,19 @@ async fn watch(
                 process.signal(Signal::SIGKILL);
             }
             found = &mut look => {
-                if let Report::Health(health) = &found {
-                    match health.state {
-                        State::Ready => pause = interval,
-                        State::Failed => {
-                            failure = Some(health.error.clone().unwrap_or_else(|| "no reason given".to_owned()));
-                            // It has nothing left to finish.
-                            process.signal(Signal::SIGKILL);
+                match &found {
+                    Report::Missed => {
+                        if let Ok(status) = tokio::time::timeout(DYING, process.wait()).await {
+                            break status;
                         }
-                        State::Loading | State::Stopping => {}
                     }
+                    Report::Health(health) if health.state == State::Ready => pause = interval,
+                    Report::Health(health) if health.state == State::Failed => {
+                        failure = Some(health.error.clone().unwrap_or_else(|| "no reason given".to_owned()));
+                        // It has nothing left to finish.
+                        process.signal(Signal::SIGKILL);
+                    }
+                    Report::Health(_) => {}
                 }
                 report(found);
                 look.set(probe(socket, pause, PATIENCE));

@@ -19,6 +19,9 @@ use crate::units::KeepAlive;
 /// Fails the test long before anybody loses patience, but not on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The header of a GGUF file without anything in it.
+const EMPTY: &[u8] = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// Polls until `condition` holds.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
@@ -46,17 +49,18 @@ struct Stage {
 impl Stage {
     /// A supervisor of one model `m`, whose workers behave as `mode` says.
     fn new(mode: &str, config: WorkersConfig) -> Self {
-        Self::with_file(mode, config, b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")
+        Self::with(json!({"system": mode}), config, EMPTY)
     }
 
-    fn with_file(mode: &str, config: WorkersConfig, gguf: &[u8]) -> Self {
+    fn with(mut section: serde_json::Value, config: WorkersConfig, gguf: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("worker.py");
         std::fs::write(&program, include_str!("fake_worker.py")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
         let path = dir.path().join("m.gguf");
         std::fs::write(&path, gguf).unwrap();
-        let section = serde_json::from_value(json!({"path": path, "system": mode})).unwrap();
+        section["path"] = json!(path);
+        let section = serde_json::from_value(section).unwrap();
         let library = Arc::new(Library::open([("m".to_owned(), section)], dir.path()));
         let model = library.resolve("m").unwrap().unwrap();
         let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
@@ -122,6 +126,20 @@ async fn a_model_is_loaded_once_served_described_and_unloaded() {
 }
 
 #[tokio::test]
+async fn a_preloaded_model_comes_by_itself_and_serves_requests_of_another_runtime() {
+    let section = json!({"system": "ready", "preload": true, "replicas": 2});
+    let stage = Stage::with(section, WorkersConfig::default(), EMPTY);
+    until("both replicas", || stage.pool.of("m").len() == 2).await;
+    let (supervisor, model) = (Arc::clone(&stage.supervisor), Arc::clone(&stage.model));
+    let elsewhere = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Runtime::new().unwrap().block_on(supervisor.ready(&model))
+    });
+    assert_eq!(elsewhere.await.unwrap(), Ok(()));
+    assert_eq!(stage.supervisor.loaded()[0].memory, 2000);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_load_says_why() {
     let stage = Stage::new("failed", WorkersConfig::default());
     assert_eq!(stage.failure().await, "model 'm' failed to load: unknown model architecture: 'x'");
@@ -140,7 +158,7 @@ async fn a_model_that_cannot_load_says_why() {
 
 #[tokio::test]
 async fn a_broken_file_is_reported_without_a_process() {
-    let stage = Stage::with_file("ready", WorkersConfig::default(), b"GGUF\x07\0\0\0");
+    let stage = Stage::with(json!({"system": "ready"}), WorkersConfig::default(), b"GGUF\x07\0\0\0");
     assert!(stage.failure().await.ends_with("m.gguf: unsupported GGUF version 7"));
     assert!(stage.pids().is_empty());
     stage.end().await;
@@ -160,7 +178,10 @@ async fn a_worker_that_is_killed_is_replaced_for_those_who_hold_the_model() {
     let _hold = stage.supervisor.hold(&stage.model, None);
     stage.ready().await.unwrap();
     let first = stage.pool.of("m")[0].incarnation;
+    let node = Arc::clone(&stage.pool.of("m")[0]);
     kill(Pid::from_raw(stage.pids()[0]), Signal::SIGKILL).unwrap();
+    // As the exchanges do that it takes with it; the verdict is the same.
+    stage.supervisor.suspect(&node);
     until("a replacement", || stage.pool.of("m").iter().any(|node| node.incarnation != first)).await;
     stage.ready().await.unwrap();
     assert_eq!(stage.metrics.worker_restarts.with_label_values(&["killed"]).get(), 1);
