@@ -6,13 +6,13 @@ use serde_json::Value as Json;
 use crate::engine::template::role_name;
 use crate::generation::{Message, Think};
 
-/// How the arguments of earlier tool calls appear.
-#[derive(Clone, Copy)]
-pub(super) enum Arguments {
-    /// As an object, as Hugging Face documents it.
-    Object,
-    /// As JSON text, as OpenAI sends it.
-    Text,
+/// What differs from one template to the next in the messages it expects. By default as Hugging Face documents them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shape {
+    /// Content is a list of parts (`{"type": "text", "text": …}`) rather than a string.
+    pub content_parts: bool,
+    /// The arguments of tool calls are JSON text rather than an object.
+    pub text_arguments: bool,
 }
 
 /// The variables of one rendering. What a model may not know (`name`, `tool_calls`, …) is absent rather than empty, because
@@ -22,11 +22,11 @@ pub(super) fn context(
     tools: &[Json],
     think: Option<&Think>,
     add_generation_prompt: bool,
-    arguments: Arguments,
+    shape: Shape,
 ) -> Value {
     let tools = if tools.is_empty() { Value::from(()) } else { tools.iter().map(value).collect() };
     let mut variables = vec![
-        ("messages", messages.iter().map(|m| message(m, arguments)).collect()),
+        ("messages", messages.iter().map(|m| message(m, shape)).collect()),
         ("tools", tools),
         ("documents", Value::from(())),
         ("add_generation_prompt", Value::from(add_generation_prompt)),
@@ -41,18 +41,19 @@ pub(super) fn context(
     Value::from_pairs(variables)
 }
 
-fn message(message: &Message, arguments: Arguments) -> Value {
-    let mut fields = vec![
-        ("role", Value::from(role_name(message.role))),
-        ("content", Value::from(message.content.as_str())),
-    ];
+fn message(message: &Message, shape: Shape) -> Value {
+    let mut content = Value::from(message.content.as_str());
+    if shape.content_parts {
+        let part = Value::from_pairs([("type", Value::from("text")), ("text", content)]);
+        content = Value::from_iter([part]);
+    }
+    let mut fields = vec![("role", Value::from(role_name(message.role))), ("content", content)];
     if let Some(thinking) = &message.thinking {
         let thinking = Value::from(thinking.as_str());
         fields.extend([("reasoning_content", thinking.clone()), ("thinking", thinking)]);
     }
     if !message.tool_calls.is_empty() {
-        fields
-            .push(("tool_calls", message.tool_calls.iter().map(|call| tool_call(call, arguments)).collect()));
+        fields.push(("tool_calls", message.tool_calls.iter().map(|call| tool_call(call, shape)).collect()));
     }
     if let Some(name) = &message.tool_name {
         fields.push(("name", Value::from(name.as_str())));
@@ -64,12 +65,12 @@ fn message(message: &Message, arguments: Arguments) -> Value {
 }
 
 /// A call in OpenAI's shape, which templates expect: with a `type`.
-fn tool_call(call: &Json, arguments: Arguments) -> Value {
+fn tool_call(call: &Json, shape: Shape) -> Value {
     let mut call = call.clone();
     if let Some(fields) = call.as_object_mut() {
         fields.entry("type").or_insert_with(|| "function".into());
     }
-    if let (Arguments::Text, Some(given)) = (arguments, call.pointer_mut("/function/arguments"))
+    if let (true, Some(given)) = (shape.text_arguments, call.pointer_mut("/function/arguments"))
         && !given.is_string()
     {
         *given = given.to_string().into();

@@ -18,7 +18,7 @@ use time::format_description::parse_strftime_owned;
 
 use super::{Limit, MAX_OUTPUT, TemplateError};
 use crate::generation::{Message, Think};
-use conversation::{Arguments, context};
+use conversation::{Shape, context};
 
 /// Instructions a rendering may take: some two seconds of work, and a hundred times what a thousand turns need.
 const FUEL: u64 = 50_000_000;
@@ -31,6 +31,7 @@ const NAME: &str = "chat";
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    shape: Shape,
 }
 
 impl ChatTemplate {
@@ -52,7 +53,12 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| rejected(&error))?;
-        Ok(Self { environment })
+        let mut template = Self { environment, shape: Shape::default() };
+        let parts = Shape { content_parts: true, ..template.shape };
+        if !template.shows_content(template.shape) && template.shows_content(parts) {
+            template.shape = parts;
+        }
+        Ok(template)
     }
 
     /// The prompt for `messages`, oldest first. `tools` are definitions as clients send them. `think` becomes
@@ -65,17 +71,24 @@ impl ChatTemplate {
         think: Option<&Think>,
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
-        let render =
-            |arguments| self.render(context(messages, tools, think, add_generation_prompt, arguments));
-        match render(Arguments::Object) {
+        let render = |shape| self.render(context(messages, tools, think, add_generation_prompt, shape));
+        match render(self.shape) {
             // Some templates (DeepSeek's) append a call's arguments to a string, so they need them as text.
             Err(error @ TemplateError::Render { .. })
                 if messages.iter().any(|m| !m.tool_calls.is_empty()) =>
             {
-                render(Arguments::Text).map_err(|_| error)
+                render(Shape { text_arguments: true, ..self.shape }).map_err(|_| error)
             }
             result => result,
         }
+    }
+
+    /// Whether a message's text comes through. Templates of models that see images may drop a content that is a string.
+    fn shows_content(&self, shape: Shape) -> bool {
+        const PROBE: &str = "arriero-probe";
+        let probe = [Message { content: PROBE.into(), ..Message::default() }];
+        let prompt = self.render(context(&probe, &[], None, true, shape));
+        prompt.is_ok_and(|prompt| prompt.contains(PROBE))
     }
 
     fn render(&self, context: Value) -> Result<String, TemplateError> {

@@ -243,6 +243,13 @@ fn arguments_become_text_for_a_template_that_appends_them() {
 }
 
 #[test]
+fn a_template_that_expects_parts_gets_the_text_as_a_part() {
+    let source = "{% for m in messages %}{{ m.role }}:{% for part in m.content %}\
+                  {% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %};{% endfor %}";
+    assert_eq!(render(source, &[user("Hi"), assistant("Hello")]), "user:Hi;assistant:Hello;");
+}
+
+#[test]
 fn the_date_is_todays_in_the_format_asked_for() {
     let today = OffsetDateTime::now_utc().date();
     let rendered = render("{{ strftime_now('%Y-%m-%d') }}|{{ strftime_now('%-d %B %Y') }}", &[]);
