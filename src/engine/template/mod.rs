@@ -1,70 +1,76 @@
-//! Placeholder; replaced on merge.
+//! Prompt templates: a conversation in, the exact text the model reads out.
+//!
+//! Two languages, one type each: [`ChatTemplate`] is the Jinja of Hugging Face chat templates (a GGUF's
+//! `tokenizer.chat_template`), [`GoTemplate`] the Go `text/template` of Ollama models. Both come from model files, so both
+//! are parsed once, run under limits on work, depth and output, and answer with a [`TemplateError`] whatever they contain.
+//! Touches `generation` only.
 
-use serde_json::Value;
+mod float;
+mod go;
+mod jinja;
 
-use crate::generation::{Message, Think};
+pub use go::{GoTemplate, PromptData};
+pub use jinja::ChatTemplate;
 
-/// Why a template failed.
-#[derive(Debug)]
-pub struct TemplateError(String);
+use crate::generation::Role;
 
-impl std::fmt::Display for TemplateError {
+/// Most bytes a template may render.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// What templates call a role.
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    }
+}
+
+/// Why a template cannot be used, or not with this conversation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// The source is not a template.
+    #[error("template syntax error on line {line}: {message}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It parsed, but failed while rendering.
+    #[error("template error on line {line}: {message}")]
+    Render {
+        /// Counted from 1.
+        line: usize,
+        /// What went wrong there.
+        message: String,
+    },
+    /// The template refuses this conversation with words of its own (`raise_exception`): the caller's mistake.
+    #[error("the model's chat template refuses the conversation: {0}")]
+    Refused(String),
+    /// It would run too long, nest too deep or render too much.
+    #[error("the template exceeds the limit of {0}")]
+    Limit(Limit),
+}
+
+/// What a template can have too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Instructions executed.
+    Steps,
+    /// Nested blocks, calls or values.
+    Depth,
+    /// Bytes rendered.
+    Output,
+}
+
+impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A Jinja chat template.
-pub struct ChatTemplate {}
-
-impl ChatTemplate {
-    /// Parses.
-    pub fn jinja(_source: &str, _bos: &str, _eos: &str) -> Result<Self, TemplateError> {
-        Ok(Self {})
-    }
-
-    /// Renders.
-    pub fn render_chat(
-        &self,
-        messages: &[Message],
-        _tools: &[Value],
-        _think: Option<&Think>,
-        add_generation_prompt: bool,
-    ) -> Result<String, TemplateError> {
-        let mut text = String::new();
-        for message in messages {
-            text += &format!("<|im_start|>{}\n{}<|im_end|>\n", message.role.as_str(), message.content);
+        match self {
+            Self::Steps => f.write_str("execution steps"),
+            Self::Depth => f.write_str("nesting depth"),
+            Self::Output => write!(f, "{} MiB of output", MAX_OUTPUT >> 20),
         }
-        if add_generation_prompt {
-            text += "<|im_start|>assistant\n";
-        }
-        Ok(text)
-    }
-}
-
-/// A Go template.
-pub struct GoTemplate {}
-
-/// What a Go template sees.
-pub struct PromptData {
-    /// System text.
-    pub system: String,
-    /// Prompt.
-    pub prompt: String,
-    /// Suffix.
-    pub suffix: String,
-    /// Messages.
-    pub messages: Vec<Message>,
-}
-
-impl GoTemplate {
-    /// Parses.
-    pub fn parse(_source: &str) -> Result<Self, TemplateError> {
-        Ok(Self {})
-    }
-
-    /// Renders.
-    pub fn render_prompt(&self, data: &PromptData) -> Result<String, TemplateError> {
-        Ok(data.prompt.clone())
     }
 }
