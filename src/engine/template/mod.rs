@@ -45,16 +45,21 @@ impl ChatTemplate {
 /// A Go template.
 pub struct GoTemplate {}
 
-/// What a Go template sees.
-pub struct PromptData {
+/// What a Go template is rendered over.
+#[derive(Clone, Copy, Default)]
+pub struct PromptData<'a> {
     /// System text.
-    pub system: String,
-    /// Prompt.
-    pub prompt: String,
-    /// Suffix.
-    pub suffix: String,
+    pub system: &'a str,
+    /// The user's text where there are no messages.
+    pub prompt: &'a str,
+    /// What follows the gap.
+    pub suffix: &'a str,
     /// Messages.
-    pub messages: Vec<Message>,
+    pub messages: &'a [Message],
+    /// Tools.
+    pub tools: &'a [Value],
+    /// Whether to think.
+    pub think: Option<&'a Think>,
 }
 
 impl GoTemplate {
@@ -64,7 +69,7 @@ impl GoTemplate {
     }
 
     /// Renders.
-    pub fn render_prompt(&self, data: &PromptData) -> Result<String, TemplateError> {
-        Ok(data.prompt.clone())
+    pub fn render_prompt(&self, data: &PromptData<'_>) -> Result<String, TemplateError> {
+        Ok(data.prompt.to_owned())
     }
 }
