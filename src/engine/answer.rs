@@ -57,7 +57,12 @@ impl Answer {
         self.waiting.push_back(Waiting { token, logprob, end });
         match self.stops.push(&text) {
             Released::Text(text) => Step::More(self.delta(text)),
-            Released::Stopped(text) => Step::Stopped(self.delta(text)),
+            Released::Stopped(text) => {
+                let last = self.delta(text);
+                // What is left belongs to the stop sequence.
+                self.waiting.clear();
+                Step::Stopped(last)
+            }
         }
     }
 
@@ -104,6 +109,7 @@ mod tests {
         assert_eq!(answer.push(1, b"a S", None), Step::More(delta("a ", &[])));
         assert_eq!(answer.push(2, b"TO", None), Step::More(None));
         assert_eq!(answer.push(3, b"P!", None), Step::Stopped(None));
+        assert_eq!(answer.finish(), None);
     }
 
     #[test]

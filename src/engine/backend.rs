@@ -1,7 +1,7 @@
 //! What llama.cpp computes with, as its own backend registry reports it; nothing here is guessed.
 #![expect(unsafe_code, reason = "llama-cpp-2 does not wrap the features of ggml's backends")]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use llama_cpp_sys_2::{
@@ -47,7 +47,7 @@ fn features(member: ggml_backend_reg_t) -> Vec<String> {
     // list that ends with an entry without a name. `Option` of a function pointer is null-pointer optimised, so null is `None`.
     unsafe {
         let address = ggml_backend_reg_get_proc_address(member, c"ggml_backend_get_features".as_ptr());
-        let Some(list) = std::mem::transmute::<_, ggml_backend_get_features_t>(address) else {
+        let Some(list) = std::mem::transmute::<*mut c_void, ggml_backend_get_features_t>(address) else {
             return names;
         };
         let mut entry = list(member);

@@ -54,7 +54,7 @@ impl Job {
             constraint,
             answer: Answer::new(options.stop.as_deref().unwrap_or_default()),
             logprobs: generation.logprobs.map(usize::from),
-            shift: generation.shift && model.can_shift,
+            shift: generation.shift,
             reports_context: matches!(generation.input, Input::Prompt { .. }),
             ends: match generation.input {
                 Input::Infill { .. } => model.infill_ends(),

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::{LlamaModel, RopeType};
 use llama_cpp_2::token::LlamaToken;
@@ -19,6 +20,11 @@ use super::template::ChatTemplate;
 use super::{log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Spec};
 use crate::generation::{Failure, FailureCode};
+
+/// Below this many bytes of weights one thread decodes a token as fast as several, which meet after every operation. On a busy
+/// machine they wait there for whichever is not running: a token of the demo model (8 MB) takes 0.3 ms on one thread and was
+/// seen to take 130 ms on two.
+const TINY: u64 = 32 << 20;
 
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
@@ -57,17 +63,16 @@ impl Model {
             return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
         }
         let facts = facts(&llama, &architecture, &spec);
-        let can_shift = can_shift(&llama, &architecture);
+        let can_shift = can_shift(&llama, &architecture, spec.kv_type);
         let mut model =
             Self { llama, backend, spec, facts, can_shift, template: None, grammars: OnceLock::new() };
         model.template = model.chat_template();
         Ok(model)
     }
 
-    /// A context for this model: what is computed with. The error says in words what is wrong.
+    /// A context for this model, warmed up: what is computed with. The error says in words what is wrong.
     pub fn context(&self) -> Result<LlamaContext<'_>, String> {
-        let count = if self.spec.threads == 0 { threads::available() } else { self.spec.threads as usize };
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let (decoding, reading) = self.threads();
         let kv_type = match self.spec.kv_type {
             KvType::F16 => KvCacheType::F16,
             KvType::Q8_0 => KvCacheType::Q8_0,
@@ -79,8 +84,8 @@ impl Model {
             .with_n_seq_max(self.sequences())
             .with_n_batch(batch)
             .with_n_ubatch(batch)
-            .with_n_threads(count)
-            .with_n_threads_batch(count)
+            .with_n_threads(decoding)
+            .with_n_threads_batch(reading)
             .with_type_k(kv_type)
             .with_type_v(kv_type)
             .with_kv_unified(false)
@@ -88,7 +93,22 @@ impl Model {
         if self.facts.embeds && self.pooling().is_none() {
             params = params.with_pooling_type(LlamaPoolingType::Mean);
         }
-        self.llama.new_context(&self.backend, params).map_err(|error| why("cannot start the model", &error))
+        let fails = |error: &dyn std::fmt::Display| why("cannot start the model", error);
+        let mut context = self.llama.new_context(&self.backend, params).map_err(|error| fails(&error))?;
+        // One decode touches the weights, starts the threads and proves that the model computes, before anybody waits for it.
+        let mut batch = LlamaBatch::new(1, 1);
+        batch.add(llama_token(0), 0, &[0], true).map_err(|error| error.to_string())?;
+        context.decode(&mut batch).map_err(|error| fails(&error))?;
+        context.clear_kv_cache();
+        Ok(context)
+    }
+
+    /// Threads for decoding a single token and for everything larger.
+    fn threads(&self) -> (i32, i32) {
+        let count = if self.spec.threads == 0 { threads::available() } else { self.spec.threads as usize };
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let is_tiny = self.spec.threads == 0 && self.llama.size() < TINY;
+        (if is_tiny { 1 } else { count }, count)
     }
 
     /// Tokens in one batch, at most. An embedder may have to see all of an input at once, so there an input fits a batch.
@@ -261,12 +281,14 @@ fn context_length(asked: u32, trained: u32) -> u32 {
     if trained == 0 { wanted } else { wanted.min(trained) }
 }
 
-/// llama.cpp aborts the process when it has to shift a cache that cannot be shifted, and llama-cpp-2 does not wrap the
-/// question; these are the cases of its `get_can_shift`, and the memories that keep no cell per token.
-fn can_shift(llama: &LlamaModel, architecture: &str) -> bool {
+/// llama.cpp ends the process when it has to shift a cache that cannot be shifted, and llama-cpp-2 does not wrap the question.
+/// These are the cases of its `get_can_shift`; the memories that keep no cell per token; and quantised caches, where this version
+/// crashes.
+fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
     let several_positions =
         matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
-    !several_positions && architecture != "step35" && !llama.is_recurrent() && !llama.is_hybrid()
+    let keeps_cells = !llama.is_recurrent() && !llama.is_hybrid();
+    keeps_cells && !several_positions && architecture != "step35" && kv_type == KvType::F16
 }
 
 /// Refuses what is no GGUF before llama.cpp sees it: its own message names neither the file nor what it found.

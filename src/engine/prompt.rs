@@ -161,20 +161,16 @@ fn render_prompt(
     template: Option<&str>,
 ) -> Result<String, Failure> {
     let system = system.or(model.spec.system.as_ref()).filter(|system| !system.is_empty());
+    if let Some(template) = template {
+        let system = system.map_or("", String::as_str);
+        let data = PromptData { system, prompt, think: generation.think.as_ref(), ..PromptData::default() };
+        return GoTemplate::parse(template)
+            .and_then(|template| template.render_prompt(&data))
+            .map_err(|error| invalid(&error.to_string()));
+    }
     let mut messages: Vec<Message> = system.into_iter().map(|system| system_message(system)).collect();
     messages.push(Message { content: prompt.to_owned(), ..Message::default() });
-    let Some(template) = template else {
-        return conversation(model, &messages, &[], generation.think.as_ref());
-    };
-    let data = PromptData {
-        system: system.cloned().unwrap_or_default(),
-        prompt: prompt.to_owned(),
-        suffix: String::new(),
-        messages,
-    };
-    GoTemplate::parse(template)
-        .and_then(|template| template.render_prompt(&data))
-        .map_err(|error| invalid(&format!("template: {error}")))
+    conversation(model, &messages, &[], generation.think.as_ref())
 }
 
 fn system_message(text: &str) -> Message {
@@ -189,9 +185,9 @@ fn conversation(
     think: Option<&Think>,
 ) -> Result<String, Failure> {
     match &model.template {
-        Some(Ok(template)) => template
-            .render_chat(messages, tools, think, true)
-            .map_err(|error| invalid(&format!("the model's chat template refused the messages: {error}"))),
+        Some(Ok(template)) => {
+            template.render_chat(messages, tools, think, true).map_err(|error| invalid(&error.to_string()))
+        }
         Some(Err(reason)) => Err(Failure {
             code: FailureCode::Unsupported,
             message: format!("the model's chat template cannot be used: {reason}"),

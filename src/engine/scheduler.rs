@@ -122,7 +122,7 @@ impl<'a> Scheduler<'a> {
     /// One decode: a token of every sequence that generates, and as much of the prompts as there is room for.
     fn step(&mut self) -> Result<(), String> {
         for slot in &mut self.slots {
-            slot.make_room(&mut self.context);
+            slot.make_room(&mut self.context, self.model.can_shift);
         }
         let shares = self.fill_batch()?;
         if shares.is_empty() {

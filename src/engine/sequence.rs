@@ -17,8 +17,8 @@ pub struct Sequence {
     events: UnboundedSender<Event>,
     /// Prompt and answer so far; never shortened, also where the KV cache is.
     history: Vec<Token>,
-    /// How many of `history` have been given to a decode.
-    fed: usize,
+    /// Tokens to be decoded next.
+    unfed: Vec<Token>,
     /// Tokens of the prompt that were in the KV cache already.
     cached: usize,
     generated: usize,
@@ -34,7 +34,7 @@ impl Sequence {
     pub fn new(job: Job, events: UnboundedSender<Event>, cached: usize) -> Self {
         Self {
             history: job.prompt.tokens.clone(),
-            fed: cached,
+            unfed: job.prompt.tokens[cached..].to_vec(),
             cached,
             generated: 0,
             sent: Vec::new(),
@@ -50,19 +50,25 @@ impl Sequence {
         self.events.is_closed()
     }
 
-    /// Whether the prompt is still being read.
+    /// Whether it still reads: its prompt, or what was kept of its context.
     pub fn is_reading(&self) -> bool {
-        self.read.is_none()
+        self.read.is_none() || self.unfed.len() > 1
     }
 
     /// Tokens waiting to be decoded.
     pub fn unfed(&self) -> &[Token] {
-        &self.history[self.fed..]
+        &self.unfed
     }
 
-    /// `count` more tokens went into a decode that succeeded.
-    pub fn feed(&mut self, count: usize) {
-        self.fed += count;
+    /// The next `count` tokens were decoded.
+    pub fn fed(&mut self, count: usize) {
+        self.unfed.drain(..count);
+    }
+
+    /// Decodes `tokens` before what is waiting.
+    pub fn feed_again(&mut self, tokens: Vec<Token>) {
+        let waiting = std::mem::replace(&mut self.unfed, tokens);
+        self.unfed.extend(waiting);
     }
 
     /// Cells it may hold.
@@ -111,6 +117,7 @@ impl Sequence {
             return Ok(Some(DoneReason::Stop));
         }
         self.history.push(token);
+        self.unfed.push(token);
         let bytes = model.piece(token);
         let logprob = self.job.logprobs.map(|best| logprob(model, logits, token, best));
         match self.job.answer.push(token, &bytes, logprob) {

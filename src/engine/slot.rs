@@ -61,37 +61,46 @@ impl Slot {
     pub fn fed(&mut self, count: usize) {
         if let Some(sequence) = &mut self.sequence {
             self.cells.extend_from_slice(&sequence.unfed()[..count]);
-            sequence.feed(count);
+            sequence.fed(count);
         }
     }
 
-    /// Shifts or ends a sequence whose context is full.
-    pub fn make_room(&mut self, context: &mut LlamaContext) {
+    /// Shifts the context of a sequence that fills it, or ends the sequence. `moves`: the memory can move cells.
+    pub fn make_room(&mut self, context: &mut LlamaContext, moves: bool) {
         let Some(mut sequence) = self.sequence.take() else { return };
         let is_full = self.cells.len() + sequence.unfed().len() > sequence.context();
-        let keep = sequence.shift_keeps();
-        if is_full && !keep.is_some_and(|keep| self.shift(context, keep)) {
-            sequence.finish(DoneReason::Length);
-            return;
+        let keep = sequence.shift_keeps().map(|keep| keep.min(self.cells.len()));
+        match keep {
+            _ if !is_full => self.sequence = Some(sequence),
+            Some(keep) if self.cells.len() - keep > 1 => {
+                let again = self.shift(context, keep, moves);
+                sequence.feed_again(again);
+                self.sequence = Some(sequence);
+            }
+            _ => sequence.finish(DoneReason::Length),
         }
-        self.sequence = Some(sequence);
     }
 
-    /// Makes room by discarding half of what comes after the first `keep` cells and moving the rest to the front. False where
-    /// the memory cannot do that.
-    fn shift(&mut self, context: &mut LlamaContext, keep: usize) -> bool {
-        let movable = self.cells.len().saturating_sub(keep);
-        let discarded = movable / 2;
-        let end = keep + discarded;
-        if discarded == 0 || !self.remove(context, keep, Some(end)) {
-            return false;
+    /// Discards half of what comes after the first `keep` cells and moves the rest to the front. What cannot be moved is freed
+    /// and returned: it has to be decoded again.
+    fn shift(&mut self, context: &mut LlamaContext, keep: usize, moves: bool) -> Vec<Token> {
+        let end = keep + (self.cells.len() - keep) / 2;
+        if moves && self.remove(context, keep, Some(end)) && self.move_back(context, end, end - keep) {
+            self.cells.drain(keep..end);
+            return Vec::new();
         }
-        let moved = match (position(end), i32::try_from(discarded)) {
-            (Some(from), Ok(by)) => context.kv_cache_seq_add(self.id, Some(from), None, -by).is_ok(),
-            _ => false,
-        };
-        self.cells.drain(keep..end);
-        moved
+        let mut again = self.cells.split_off(end);
+        self.cells.truncate(keep);
+        if !self.remove(context, keep, None) {
+            again.splice(0..0, self.cells.iter().copied());
+            self.clear(context);
+        }
+        again
+    }
+
+    fn move_back(&self, context: &mut LlamaContext, from: usize, by: usize) -> bool {
+        let by = i32::try_from(by).unwrap_or(i32::MAX);
+        context.kv_cache_seq_add(self.id, position(from), None, -by).is_ok()
     }
 
     fn remove(&self, context: &mut LlamaContext, from: usize, to: Option<usize>) -> bool {

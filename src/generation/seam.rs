@@ -29,7 +29,7 @@ pub struct Spec {
     pub context: u32,
     /// Sequences that can run at once, at least 1.
     pub parallel: u32,
-    /// Threads for decoding and for reading prompts; 0: one per physical core.
+    /// Threads for decoding and for reading prompts; 0: one per physical core, and a single one to decode with a tiny model.
     pub threads: u32,
     /// Tokens per llama.cpp batch.
     pub batch: u32,
