@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
+use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use llama_cpp_sys_2::{
     ggml_backend_get_features_t, ggml_backend_reg_count, ggml_backend_reg_get,
@@ -11,8 +12,32 @@ use llama_cpp_sys_2::{
 
 use crate::generation::seam::Backend;
 
-/// Devices and CPU features. llama.cpp's backend has to be initialised where backends are loaded at run time.
+/// Makes llama.cpp usable in this process. Once per process.
+pub fn initialise() -> Result<LlamaBackend, String> {
+    load_modules();
+    LlamaBackend::init().map_err(|error| error.to_string())
+}
+
+/// Loads the backends that are modules of their own, first use only: those beside the binary, as in a release, and those where
+/// the build put them.
+fn load_modules() {
+    #[cfg(feature = "dynamic-backends")]
+    {
+        use llama_cpp_2::llama_backend::{load_backends, load_backends_from_path};
+        static LOADED: std::sync::Once = std::sync::Once::new();
+        LOADED.call_once(|| {
+            let binary = std::env::current_exe().ok();
+            if let Some(folder) = binary.as_deref().and_then(std::path::Path::parent) {
+                load_backends_from_path(folder);
+            }
+            load_backends();
+        });
+    }
+}
+
+/// Devices and CPU features.
 pub fn describe() -> Backend {
+    load_modules();
     Backend {
         devices: list_llama_ggml_backend_devices().into_iter().map(|device| device.name).collect(),
         cpu_features: cpu_features(),

@@ -35,7 +35,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use backend::describe;
-use llama_cpp_2::llama_backend::LlamaBackend;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -84,8 +83,9 @@ pub fn run(spec: Spec) -> ExitCode {
 /// The server first, so that `/health` answers while the model loads in a thread of its own; then whatever ends the worker.
 async fn live(spec: Spec) -> Result<(), String> {
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let listener = serve::bind(&spec.socket)
-        .map_err(|error| format!("cannot listen on {}: {error}", spec.socket.display()))?;
+    let socket = spec.socket.clone();
+    let listener =
+        serve::bind(&socket).map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
     let worker = Arc::new(Worker {
         status: Arc::new(Status::default()),
         engine: OnceLock::new(),
@@ -116,6 +116,7 @@ async fn live(spec: Spec) -> Result<(), String> {
     engine.stop().await;
     end.send(()).ok();
     tokio::time::timeout(LAST_WORDS, server).await.ok();
+    std::fs::remove_file(&socket).ok();
     ended
 }
 
@@ -177,7 +178,7 @@ fn compute(
     stops: Arc<AtomicBool>,
 ) -> Result<(), String> {
     let status = &worker.status;
-    let backend = LlamaBackend::init().map_err(|error| error.to_string())?;
+    let backend = backend::initialise()?;
     status.computes_with(describe());
     let device_bytes_before = backend::device_bytes_used();
     let progress = {
