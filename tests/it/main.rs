@@ -1,0 +1,28 @@
+//! Integration tests: one binary, which runs the shipped executable. What needs a model to run is left out of a build
+//! without the engine.
+
+mod cli;
+mod fixture;
+mod harness;
+mod http;
+mod layers;
+mod packaging;
+
+#[cfg(feature = "engine")]
+mod burst;
+#[cfg(feature = "engine")]
+mod clients;
+#[cfg(feature = "engine")]
+mod engine_loads_fixtures;
+#[cfg(feature = "engine")]
+mod faults;
+#[cfg(feature = "engine")]
+mod load;
+#[cfg(feature = "engine")]
+mod metrics;
+#[cfg(feature = "engine")]
+mod ollama_api;
+#[cfg(feature = "engine")]
+mod openai_api;
+#[cfg(feature = "engine")]
+mod readme;
