@@ -7,8 +7,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use crate::fixture::Fixture;
@@ -58,8 +58,7 @@ fn the_tiny_llama_spells_any_text_and_generates_printable_text() {
     with_model(Fixture::TinyLlama, |backend, model| {
         let text = "Grüße, the 山 and 🦙!\n";
         let tokens = model.vocab().tokenize(text.as_bytes(), false, true);
-        let pieces =
-            tokens.iter().flat_map(|t| model.vocab().token_to_piece(*t, false, None));
+        let pieces = tokens.iter().flat_map(|t| model.vocab().token_to_piece(*t, false, None));
         assert_eq!(String::from_utf8_lossy(&pieces.collect::<Vec<u8>>()), text);
         assert!(model.chat_template(None).is_ok(), "it has a chat template");
         let one = generate(backend, model, "the llama", 200);

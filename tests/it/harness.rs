@@ -47,15 +47,15 @@ impl Server {
         std::fs::write(&path, config).expect("the configuration can be written");
         let mut command = arriero();
         command.arg("serve").arg("--config").arg(path);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("arriero starts");
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("arriero starts");
 
         let log = Arc::new(Mutex::new(Vec::new()));
         let (listening, heard) = mpsc::channel();
         follow(process.stdout.take().expect("piped"), Arc::clone(&log), listening.clone());
         follow(process.stderr.take().expect("piped"), Arc::clone(&log), listening);
         let nowhere = Address::Unix(PathBuf::new());
-        let mut server =
-            Self { process, log, data: nowhere.clone(), admin: nowhere, _directory: directory };
+        let mut server = Self { process, log, data: nowhere.clone(), admin: nowhere, _directory: directory };
         let (data, admin) = heard.recv_timeout(PATIENCE).expect("arriero says where it listens");
         server.data = Address::Tcp(data);
         server.admin = Address::Tcp(admin);
@@ -123,7 +123,9 @@ impl Server {
     pub fn ready_worker(&self, model: &str) -> Worker {
         until("a worker is ready", || {
             let mut workers = self.workers().into_iter();
-            workers.find(|worker| worker.is_of(model) && worker.health().is_some_and(|(status, _)| status == 200))
+            workers.find(|worker| {
+                worker.is_of(model) && worker.health().is_some_and(|(status, _)| status == 200)
+            })
         })
     }
 
@@ -228,7 +230,11 @@ pub fn until_true(what: &str, mut check: impl FnMut() -> bool) {
 }
 
 /// Collects the lines of `output` until it ends, and tells `listening` the addresses once a line names them.
-fn follow(output: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>, listening: mpsc::Sender<(SocketAddr, SocketAddr)>) {
+fn follow(
+    output: impl Read + Send + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+    listening: mpsc::Sender<(SocketAddr, SocketAddr)>,
+) {
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if let Some(addresses) = addresses(&line) {

@@ -133,8 +133,7 @@ impl Response {
                 break (status, headers);
             }
         };
-        let mut response =
-            Self { status, headers, wire, framing: Framing::UntilClosed, pending: Vec::new() };
+        let mut response = Self { status, headers, wire, framing: Framing::UntilClosed, pending: Vec::new() };
         response.framing = if is_head || status == 204 || status == 304 {
             Framing::Length(0)
         } else if response.header("transfer-encoding") == Some("chunked") {
@@ -227,7 +226,8 @@ impl Response {
     pub fn events(mut self) -> io::Result<Vec<String>> {
         let mut events = Vec::new();
         while let Some(line) = self.line()? {
-            let data = line.strip_prefix("data: ").ok_or_else(|| io::Error::other(format!("not data: {line:?}")))?;
+            let data =
+                line.strip_prefix("data: ").ok_or_else(|| io::Error::other(format!("not data: {line:?}")))?;
             events.push(data.to_owned());
             match self.line()? {
                 Some(blank) if blank.is_empty() => {}

@@ -19,10 +19,14 @@ fn each_of_64_concurrent_streams_completes_with_its_own_answer() {
     let server = Server::with_fixture(Fixture::TinyLlama, "parallel: 8, context: 512");
     let alone: Vec<String> = (0..STREAMS).map(|number| server.generate(&ask(number))).collect();
     let together: Vec<String> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..STREAMS).map(|number| scope.spawn({
-            let server = &server;
-            move || server.generate(&ask(number))
-        })).collect();
+        let clients: Vec<_> = (0..STREAMS)
+            .map(|number| {
+                scope.spawn({
+                    let server = &server;
+                    move || server.generate(&ask(number))
+                })
+            })
+            .collect();
         clients.into_iter().map(|client| client.join().expect("the stream completes")).collect()
     });
     let distinct: std::collections::BTreeSet<&String> = alone.iter().collect();
