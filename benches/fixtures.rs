@@ -2,6 +2,7 @@
 //! `cargo run --release --example fixtures -- bench-llama target/fixtures`.
 
 #[path = "../tests/it/fixture/mod.rs"]
+#[expect(clippy::expect_used, reason = "the module is test code; what it expects are its own constants")]
 mod fixture;
 
 use std::io::Write;

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::harness::arriero;
+use crate::executable::arriero;
 
 fn run(arguments: &[&str], config: Option<&str>) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::harness::{Server, Worker, until, until_true};
+use crate::harness::{Server, Worker, model, until, until_true};
 use crate::http::{Address, Request, Response};
 
 fn hello(model: &str) -> Value {
@@ -167,7 +167,7 @@ fn a_model_that_cannot_load_is_reported_at_once_and_in_words() {
 
 #[test]
 fn a_full_queue_answers_503_with_ollamas_text_and_retry_after() {
-    let tiny = crate::harness::model(Fixture::TinyLlama, "parallel: 1");
+    let tiny = model(Fixture::TinyLlama, "parallel: 1");
     let server = Server::start(&format!("models: {{ tiny: {tiny} }}\nqueue: {{ depth: 1 }}"));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
@@ -191,7 +191,7 @@ fn a_full_queue_answers_503_with_ollamas_text_and_retry_after() {
 
 #[test]
 fn a_waiting_client_that_leaves_gives_its_place_in_the_queue_back() {
-    let tiny = crate::harness::model(Fixture::TinyLlama, "parallel: 1");
+    let tiny = model(Fixture::TinyLlama, "parallel: 1");
     let server = Server::start(&format!("models: {{ tiny: {tiny} }}"));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::executable::arriero;
 use crate::fixture::Fixture;
 use crate::http::{Address, Request, Response};
 
@@ -150,6 +151,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
     fn drop(&mut self) {
         // Fails only if it ended already.
         let _ = self.process.kill();
@@ -191,19 +193,6 @@ impl Worker {
         let state = stat(self.pid.as_raw() as u32).and_then(|fields| fields.first().cloned());
         state.is_some_and(|state| state != "Z" && state != "X")
     }
-}
-
-/// The shipped executable, without settings from the environment of whoever runs the tests.
-pub fn arriero() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_arriero"));
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text == "RUST_LOG" || text.starts_with("OLLAMA_") || text.starts_with("ARRIERO_") {
-            command.env_remove(&name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
 }
 
 /// A fixture as an entry of `models`, in YAML's flow form.

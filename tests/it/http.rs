@@ -259,3 +259,38 @@ fn read_line(wire: &mut impl BufRead) -> io::Result<String> {
         None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection closed")),
     }
 }
+
+/// The answer to a request when the other side says exactly `bytes` and closes.
+fn answer(bytes: &str) -> io::Result<Response> {
+    let (near, mut far) = UnixStream::pair()?;
+    far.write_all(bytes.as_bytes())?;
+    drop(far);
+    Response::read(Box::new(near), false)
+}
+
+#[test]
+fn the_client_reads_each_framing_to_its_end_and_no_further() {
+    let chunked = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n2\r\nc\n\r\n0\r\n\r\nrest";
+    let mut response = answer(chunked).expect("a head");
+    assert_eq!(response.line().expect("a line").as_deref(), Some("a"));
+    assert_eq!(response.line().expect("a line").as_deref(), Some("bc"));
+    assert_eq!(response.line().expect("the end"), None);
+    let length = answer("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nhi!").expect("a head");
+    assert_eq!((length.status, length.text().expect("a body").as_str()), (404, "hi"));
+    let closed = answer("HTTP/1.1 200 OK\r\n\r\nall of it").expect("a head");
+    assert_eq!(closed.text().expect("a body"), "all of it");
+    let events = answer("HTTP/1.1 200 OK\r\n\r\ndata: {}\n\ndata: [DONE]\n\n").expect("a head");
+    assert_eq!(events.events().expect("events"), ["{}", "[DONE]"]);
+}
+
+#[test]
+fn the_client_takes_no_cut_off_answer_for_a_whole_one() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["", "3\r\na\n", "2\r\na\n\r\n", "1\r\na\r\n0\r\n\r\n"] {
+        assert!(answer(&format!("{head}{body}")).expect("a head").ndjson().is_err(), "{body:?}");
+    }
+    assert!(answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}").expect("a head").text().is_err());
+    assert!(answer("HTTP/1.1 200 OK\r\nContent-Le").is_err());
+    let blank = answer("HTTP/1.1 200 OK\r\n\r\n{}\n\n{}\n").expect("a head");
+    assert!(blank.ndjson().is_err(), "a blank line is no NDJSON");
+}

@@ -1,10 +1,9 @@
 //! Integration tests: one binary, which runs the shipped executable. What needs a model to run is left out of a build
 //! without the engine.
+#![expect(clippy::expect_used, clippy::panic, reason = "what helps a test fails like a test")]
 
 mod cli;
-mod fixture;
-mod harness;
-mod http;
+mod executable;
 mod layers;
 mod packaging;
 
@@ -16,6 +15,12 @@ mod clients;
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod faults;
+#[cfg(feature = "engine")]
+mod fixture;
+#[cfg(feature = "engine")]
+mod harness;
+#[cfg(feature = "engine")]
+mod http;
 #[cfg(feature = "engine")]
 mod load;
 #[cfg(feature = "engine")]

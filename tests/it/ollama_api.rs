@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::harness::{Server, model};
+use crate::harness::{Server, model, until_true};
 use crate::http::{Address, Request, Response};
 
 /// The demo, the tiny llama (which never says its end token) and the embedder.
@@ -247,7 +247,7 @@ fn load_and_unload_are_one_object_though_streams_are_the_default() {
     );
     let unloaded = ask("/api/generate", json!({ "model": "tiny", "keep_alive": 0 }));
     assert_eq!(unloaded["done_reason"], "unload");
-    crate::harness::until_true("the worker is gone", || server.workers().is_empty());
+    until_true("the worker is gone", || server.workers().is_empty());
     let again = ask("/api/generate", json!({ "model": "tiny", "keep_alive": "0" }));
     assert_eq!(again["done_reason"], "unload", "also if it was not loaded");
 }

@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use crate::harness::{Server, arriero};
+use crate::executable::arriero;
+use crate::harness::Server;
 use crate::http::Address;
 
 /// The contents of fenced blocks whose fence says exactly `info`.

@@ -33,6 +33,7 @@ def norm(vector):
 class Ollama(unittest.TestCase):
     def setUp(self):
         self.client = ollama.Client(host=URL)
+        self.addCleanup(self.client.close)
 
     def test_list_and_show(self):
         names = {model.model for model in self.client.list().models}
@@ -100,6 +101,7 @@ class Ollama(unittest.TestCase):
 class OllamaAsync(unittest.IsolatedAsyncioTestCase):
     async def test_chat_streams(self):
         client = ollama.AsyncClient(host=URL)
+        self.addAsyncCleanup(client.close)
         parts = [part async for part in await client.chat("tiny", HELLO, options=SHORT, stream=True)]
         self.assertTrue(parts[-1].done)
 
