@@ -214,7 +214,7 @@ fn a_waiting_client_that_leaves_gives_its_place_in_the_queue_back() {
 #[test]
 fn sigterm_fails_readiness_finishes_what_runs_stops_the_workers_and_exits_0() {
     let mut server = Server::with_fixture(Fixture::BenchLlama, "context: 512, parallel: 1");
-    let ask = json!({ "model": "tiny", "prompt": "Hello", "raw": true, "options": { "num_predict": 40 } });
+    let ask = json!({ "model": "tiny", "prompt": "Hello", "raw": true, "options": { "num_predict": 12 } });
     let mut stream = server.post("/api/generate", &ask);
     assert!(stream.line().expect("a stream").is_some());
     let worker = server.ready_worker("tiny");
@@ -226,7 +226,7 @@ fn sigterm_fails_readiness_finishes_what_runs_stops_the_workers_and_exits_0() {
     worker.signal(Signal::SIGCONT);
     let lines = stream.ndjson().expect("the stream goes on to its end");
     let last = lines.last().expect("a line");
-    assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(40)));
+    assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(12)));
     assert_eq!(server.exit().code(), Some(0));
     assert!(!worker.runs());
 }

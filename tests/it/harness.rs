@@ -238,9 +238,8 @@ fn follow(
 /// The data and the admin address, if this is the log line that tells them.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line: Value = serde_json::from_str(line).ok()?;
-    let fields = &line["fields"];
-    let address = |key: &str| fields[key].as_str()?.parse().ok();
-    if fields["message"] == "listening" { Some((address("listen")?, address("admin")?)) } else { None }
+    let address = |key: &str| line[key].as_str()?.parse().ok();
+    if line["message"] == "listening" { Some((address("listen")?, address("admin")?)) } else { None }
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
