@@ -1,0 +1,54 @@
+# What people run. Every cargo call has the same profile, so that llama.cpp is compiled once for all of them.
+CARGO := cargo
+FLAGS := --release --locked
+# rustup's place, for shells that were opened before Rust was installed.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: run build test bench fmt fmt-check lint doc audit docker clean
+
+## Installs what is missing, builds, and serves the built-in model on 127.0.0.1:11434.
+run:
+	@.ci/prepare build
+	$(CARGO) run $(FLAGS) -- serve
+
+## Builds target/release/arriero.
+build:
+	@.ci/prepare build
+	$(CARGO) build $(FLAGS)
+
+## Sets up what the tests need and runs them all.
+test:
+	@.ci/prepare test
+	$(CARGO) test $(FLAGS) --no-fail-fast
+	@echo "make test: all tests passed"
+
+## Measures; see benches/README.md.
+bench:
+	@.ci/prepare bench
+	$(CARGO) bench --locked
+
+fmt:
+	$(CARGO) fmt
+
+fmt-check:
+	$(CARGO) fmt --check
+
+## Clippy with warnings denied, with the engine and without.
+lint:
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+	$(CARGO) clippy $(FLAGS) --all-targets --no-default-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --lib
+
+## Licences of all dependencies.
+audit:
+	.ci/audit
+
+## The container image; `make docker BACKEND=cuda` for NVIDIA GPUs.
+BACKEND := cpu
+docker:
+	docker build --build-arg BACKEND=$(BACKEND) --tag arriero:$(BACKEND) .
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,253 @@
+//! Runs the shipped executable: `arriero serve` with a temporary configuration on ports of the system's choosing.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arriero::generation::seam::{Health, Spec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::executable::arriero;
+use crate::fixture::Fixture;
+use crate::http::{Address, Request, Response};
+
+/// How long a server may take to listen, and anything polled for to come true. Generous: the machine may be slow and busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `arriero serve`. Killed when dropped; its log is printed if the test fails.
+pub struct Server {
+    process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    /// Of the data port.
+    pub data: Address,
+    /// Of the admin port.
+    pub admin: Address,
+    _directory: TempDir,
+}
+
+/// A worker process of a [`Server`].
+#[derive(Clone, Debug)]
+pub struct Worker {
+    pub pid: Pid,
+    pub spec: Spec,
+}
+
+impl Server {
+    /// Starts with `config` (YAML without `listen` and `admin`) and waits until it listens.
+    pub fn start(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("arriero.yaml");
+        let config = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{config}\n");
+        std::fs::write(&path, config).expect("the configuration can be written");
+        let mut command = arriero();
+        command.arg("serve").arg("--config").arg(path);
+        let mut process =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("arriero starts");
+
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (listening, heard) = mpsc::channel();
+        follow(process.stdout.take().expect("piped"), Arc::clone(&log), listening.clone());
+        follow(process.stderr.take().expect("piped"), Arc::clone(&log), listening);
+        let nowhere = Address::Unix(PathBuf::new());
+        let mut server = Self { process, log, data: nowhere.clone(), admin: nowhere, _directory: directory };
+        let (data, admin) = heard.recv_timeout(PATIENCE).expect("arriero says where it listens");
+        server.data = Address::Tcp(data);
+        server.admin = Address::Tcp(admin);
+        server
+    }
+
+    /// Starts with the built-in model only.
+    pub fn demo() -> Self {
+        Self::start("models: { demo: { path: \"builtin:demo\" } }")
+    }
+
+    /// Starts with the fixture as model `tiny`; `settings` are further keys of the model, such as `parallel: 8`.
+    pub fn with_fixture(fixture: Fixture, settings: &str) -> Self {
+        Self::start(&format!("models: {{ tiny: {} }}", model(fixture, settings)))
+    }
+
+    /// Sends a request to the data port; the connection must work.
+    pub fn send(&self, request: &Request) -> Response {
+        request.send(&self.data).expect("an answer")
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.send(&Request::get(path))
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Response {
+        self.send(&Request::post(path, body))
+    }
+
+    /// The text of the answer to `/api/generate`, which must succeed.
+    pub fn generate(&self, body: &Value) -> String {
+        let response = self.post("/api/generate", body);
+        assert_eq!(response.status, 200);
+        let lines = response.ndjson().expect("NDJSON");
+        assert_eq!(lines.last().expect("a line")["done"], true, "{lines:?}");
+        lines.iter().map(|line| line["response"].as_str().expect("text")).collect()
+    }
+
+    /// The sum over all series of a metric family whose labels contain `label` (such as `model="tiny"`, or "").
+    pub fn metric(&self, family: &str, label: &str) -> f64 {
+        let exposition = self.exposition();
+        let series = exposition.lines().filter(|line| {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            name == family && line.contains(label)
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The text of `/metrics`.
+    pub fn exposition(&self) -> String {
+        let response = Request::get("/metrics").send(&self.admin).expect("an answer");
+        assert_eq!(response.status, 200);
+        response.text().expect("text")
+    }
+
+    /// The worker processes that run now.
+    pub fn workers(&self) -> Vec<Worker> {
+        let parent = self.process.id();
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| parent_of(*pid) == Some(parent)).filter_map(Worker::of).collect()
+    }
+
+    /// Waits for a ready worker of `model` and returns it.
+    pub fn ready_worker(&self, model: &str) -> Worker {
+        until("a worker is ready", || {
+            let mut workers = self.workers().into_iter();
+            workers.find(|worker| {
+                worker.is_of(model) && worker.health().is_some_and(|(status, _)| status == 200)
+            })
+        })
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the server runs");
+    }
+
+    /// Waits for the process to end.
+    pub fn exit(&mut self) -> ExitStatus {
+        until("the server exits", || self.process.try_wait().expect("the server can be waited for"))
+    }
+
+    /// The log lines that parse as JSON.
+    pub fn log(&self) -> Vec<Value> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "the test runner shows it with the failure")]
+    fn drop(&mut self) {
+        // Fails only if it ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("--- log of arriero serve\n{}\n---", log.join("\n"));
+        }
+    }
+}
+
+impl Worker {
+    /// The worker with this process id, if it is one.
+    fn of(pid: u32) -> Option<Self> {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut arguments = command.split(|byte| *byte == 0).skip_while(|argument| *argument != b"--spec");
+        let spec = serde_json::from_slice(arguments.nth(1)?).ok()?;
+        Some(Self { pid: Pid::from_raw(pid as i32), spec })
+    }
+
+    /// Whether it is a replica of `model`: workers are called `model-0`, `model-1`...
+    pub fn is_of(&self, model: &str) -> bool {
+        self.spec.name.rsplit_once('-').is_some_and(|(name, _)| name == model)
+    }
+
+    /// What its `/health` says, with the status; `None` while it does not answer.
+    pub fn health(&self) -> Option<(u16, Health)> {
+        let response = Request::get("/health").send(&Address::Unix(self.spec.socket.clone())).ok()?;
+        let status = response.status;
+        Some((status, serde_json::from_value(response.json().ok()?).expect("the seam's health")))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).expect("the worker runs");
+    }
+
+    /// Whether the process is there; one that died but was not waited for counts as gone.
+    pub fn runs(&self) -> bool {
+        let state = stat(self.pid.as_raw() as u32).and_then(|fields| fields.first().cloned());
+        state.is_some_and(|state| state != "Z" && state != "X")
+    }
+}
+
+/// A fixture as an entry of `models`, in YAML's flow form.
+pub fn model(fixture: Fixture, settings: &str) -> String {
+    let path = fixture.file_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("the fixture can be written");
+    format!("{{ path: \"{}\", {settings} }}", path.display())
+}
+
+/// Polls until `check` gives something; panics with `what` after a minute.
+pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(result) = check() {
+            return result;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Polls until `check` is true; panics with `what` after a minute.
+pub fn until_true(what: &str, mut check: impl FnMut() -> bool) {
+    until(what, || check().then_some(()));
+}
+
+/// Collects the lines of `output` until it ends, and tells `listening` the addresses once a line names them.
+fn follow(
+    output: impl Read + Send + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+    listening: mpsc::Sender<(SocketAddr, SocketAddr)>,
+) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(addresses) = addresses(&line) {
+                // Nobody listens any more once the server is up.
+                let _ = listening.send(addresses);
+            }
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}
+
+/// The data and the admin address, if this is the log line that tells them.
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let address = |key: &str| line[key].as_str()?.parse().ok();
+    if line["message"] == "listening" { Some((address("listen")?, address("admin")?)) } else { None }
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// The fields of /proc/PID/stat from the third (state) on; the second, the program's name, may hold spaces.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,33 @@
+//! Integration tests: one binary, which runs the shipped executable. What needs a model to run is left out of a build
+//! without the engine.
+#![expect(clippy::expect_used, clippy::panic, reason = "what helps a test fails like a test")]
+
+mod cli;
+mod executable;
+mod layers;
+mod packaging;
+
+#[cfg(feature = "engine")]
+mod burst;
+#[cfg(feature = "engine")]
+mod clients;
+#[cfg(feature = "engine")]
+mod engine_loads_fixtures;
+#[cfg(feature = "engine")]
+mod faults;
+#[cfg(feature = "engine")]
+mod fixture;
+#[cfg(feature = "engine")]
+mod harness;
+#[cfg(feature = "engine")]
+mod http;
+#[cfg(feature = "engine")]
+mod load;
+#[cfg(feature = "engine")]
+mod metrics;
+#[cfg(feature = "engine")]
+mod ollama_api;
+#[cfg(feature = "engine")]
+mod openai_api;
+#[cfg(feature = "engine")]
+mod readme;
