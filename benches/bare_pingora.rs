@@ -24,7 +24,8 @@ impl ProxyHttp for Bare {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (Some(listen), Some(Ok(upstream))) = (arguments.next(), arguments.next().map(|text| text.parse())) else {
+    let (Some(listen), Some(Ok(upstream))) = (arguments.next(), arguments.next().map(|text| text.parse()))
+    else {
         return ExitCode::FAILURE;
     };
     let mut server = Server::new_with_opt_and_conf(None, ServerConf::default());

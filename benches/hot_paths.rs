@@ -13,7 +13,9 @@ fn chat(bytes: usize) -> Vec<u8> {
     let content = turn.repeat(bytes / turn.len() / 4 + 1);
     let message = |role: &str| serde_json::json!({ "role": role, "content": content });
     let messages = [message("system"), message("user"), message("assistant"), message("user")];
-    serde_json::json!({ "model": "demo", "messages": messages, "temperature": 0.2, "stream": true }).to_string().into_bytes()
+    serde_json::json!({ "model": "demo", "messages": messages, "temperature": 0.2, "stream": true })
+        .to_string()
+        .into_bytes()
 }
 
 fn parsing(criterion: &mut Criterion) {
@@ -36,7 +38,9 @@ fn hashing(criterion: &mut Criterion) {
         let Ok(call) = dialect::parse(&Endpoint::Chat, &chat(size)) else { return };
         let Work::Generate(generations) = call.work else { return };
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("chat/{size}"), |bencher| bencher.iter(|| Key::of(black_box(&generations[0]))));
+        group.bench_function(format!("chat/{size}"), |bencher| {
+            bencher.iter(|| Key::of(black_box(&generations[0])))
+        });
     }
     group.finish();
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
@@ -172,11 +173,12 @@ impl Heart {
     }
 
     fn admin(&self) -> AdminState {
-        let supervisor = Arc::clone(&self.supervisor);
+        let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
+        let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
         AdminState {
             metrics: Arc::clone(&self.metrics),
             readiness: self.readiness(),
-            status: Arc::new(move || serde_json::Value::Null),
+            status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
         }
     }
 

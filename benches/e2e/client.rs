@@ -83,12 +83,15 @@ impl Client {
 
     /// How the answer will end, once its head is whole.
     fn head(&self) -> Outcome<Option<End>> {
-        let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+        let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            return Ok(None);
+        };
         let head = String::from_utf8_lossy(&self.buffer[..at]).to_ascii_lowercase();
         if !head.starts_with("http/1.1 200") {
             return Err(String::from_utf8_lossy(&self.buffer).into_owned().into());
         }
-        let length = head.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        let length =
+            head.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
         Ok(Some(length.map_or(End::Chunked, |length: usize| End::At(at + 4 + length))))
     }
 }

@@ -59,7 +59,13 @@ pub async fn run() -> Outcome<()> {
         }
     }
     for (contender, (one, four, memory)) in contenders.iter().zip(rates) {
-        println!("| {} | {:.1} | {:.1} | {:.0} MB |", contender.name, median(one), median(four), memory as f64 / 1e6);
+        println!(
+            "| {} | {:.1} | {:.1} | {:.0} MB |",
+            contender.name,
+            median(one),
+            median(four),
+            memory as f64 / 1e6
+        );
     }
     Ok(())
 }
@@ -85,7 +91,9 @@ fn arriero(dir: &Path, model: Option<&Path>) -> Outcome<Contender> {
         command
     };
     let body = |tokens| {
-        format!("{{\"model\":\"m\",\"prompt\":\"Tell me a story.\",\"raw\":true,\"options\":{{\"num_predict\":{tokens}}}}}")
+        format!(
+            "{{\"model\":\"m\",\"prompt\":\"Tell me a story.\",\"raw\":true,\"options\":{{\"num_predict\":{tokens}}}}}"
+        )
     };
     Ok(Contender { name: "Arriero", command: Box::new(command), path: "/api/generate", body })
 }

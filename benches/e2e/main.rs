@@ -8,8 +8,8 @@ mod client;
 mod engine;
 mod overhead;
 mod process;
-mod stub;
 mod streams;
+mod stub;
 
 use std::error::Error;
 

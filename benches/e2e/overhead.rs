@@ -75,8 +75,12 @@ fn report(stage: &Stage, rows: &mut [Row]) {
     let each = |row: &Row| row.cpu as f64 / 1e3 / (ROUNDS * REQUESTS) as f64;
     let bare = stage.targets.iter().position(|target| target.name == "bare Pingora").unwrap_or_default();
     let (bare_added, bare_cpu, bare_crowd) = (added(&rows[bare]), each(&rows[bare]), rows[bare].crowd as f64);
-    println!("\n### Cost of a request (one connection, 500-byte bodies; ratios against bare Pingora in the same run)\n");
-    println!("| through | median | added median | ratio | CPU per request | ratio | requests at 64 connections, ratio |");
+    println!(
+        "\n### Cost of a request (one connection, 500-byte bodies; ratios against bare Pingora in the same run)\n"
+    );
+    println!(
+        "| through | median | added median | ratio | CPU per request | ratio | requests at 64 connections, ratio |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for (target, row) in stage.targets.iter().zip(rows.iter()) {
         println!(

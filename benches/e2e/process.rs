@@ -67,18 +67,23 @@ impl Stage {
         let upstream = tcp.local_addr()?;
         let socket = dir.path().join("stub.sock");
         stub::spawn(tcp, &socket)?;
-        let mut targets = vec![Target { name: "direct", address: upstream, path: "/api/generate", process: None }];
+        let mut targets =
+            vec![Target { name: "direct", address: upstream, path: "/api/generate", process: None }];
         targets.push(spawn("nginx", dir.path(), |port| nginx(dir.path(), port, upstream)).await?);
         targets.push(spawn("HAProxy", dir.path(), |port| haproxy(dir.path(), port, upstream)).await?);
-        targets.push(spawn("bare Pingora", dir.path(), |port| {
-            let mut command = Command::new(beside("examples/bare_pingora"));
-            command.args([format!("127.0.0.1:{port}"), upstream.to_string()]);
-            Ok(command)
-        })
-        .await?);
-        targets.push(spawn("Arriero", dir.path(), |port| arriero(dir.path(), port, &socket, upstream)).await?);
+        targets.push(
+            spawn("bare Pingora", dir.path(), |port| {
+                let mut command = Command::new(beside("examples/bare_pingora"));
+                command.args([format!("127.0.0.1:{port}"), upstream.to_string()]);
+                Ok(command)
+            })
+            .await?,
+        );
+        targets
+            .push(spawn("Arriero", dir.path(), |port| arriero(dir.path(), port, &socket, upstream)).await?);
         let mut passing =
-            spawn("Arriero, passthrough", dir.path(), |port| arriero(dir.path(), port, &socket, upstream)).await?;
+            spawn("Arriero, passthrough", dir.path(), |port| arriero(dir.path(), port, &socket, upstream))
+                .await?;
         passing.path = "/api/pull";
         targets.push(passing);
         Ok(Self { targets, _dir: dir })
@@ -191,7 +196,8 @@ pub fn unpin_self() -> Outcome<()> {
 
 fn taskset(cores: &str) -> Outcome<()> {
     let pid = std::process::id().to_string();
-    let done = Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).stdout(Stdio::null()).status()?;
+    let done =
+        Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).stdout(Stdio::null()).status()?;
     if done.success() { Ok(()) } else { Err("taskset failed".into()) }
 }
 

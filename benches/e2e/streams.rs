@@ -11,7 +11,9 @@ const IDLE_STREAMS: usize = 1_000;
 
 /// 256 streams at 50 events per second: delay of each event from the stub's write to the client's read.
 pub async fn run(stage: &Stage) -> Outcome<()> {
-    println!("\n### Delay of an event ({STREAMS} streams at 50 events/s each, stub's write to client's read)\n");
+    println!(
+        "\n### Delay of an event ({STREAMS} streams at 50 events/s each, stub's write to client's read)\n"
+    );
     println!("| through | p50 | p99 | p99 over bare Pingora | events |");
     println!("|---|---|---|---|---|");
     let mut delays: Vec<Vec<u64>> = vec![Vec::new(); stage.targets.len()];
@@ -43,7 +45,10 @@ async fn watch(target: &Target) -> Outcome<Vec<u64>> {
         let request = &request;
         async move {
             // Spread over one pause, as independent streams are.
-            tokio::time::sleep(std::time::Duration::from_micros(PAUSE_MICROS * index as u64 / STREAMS as u64)).await;
+            tokio::time::sleep(std::time::Duration::from_micros(
+                PAUSE_MICROS * index as u64 / STREAMS as u64,
+            ))
+            .await;
             let mut delays = Vec::with_capacity(EVENTS as usize);
             Client::connect(target.address).await?.exchange(request, |stamp| delays.push(age(stamp))).await?;
             Outcome::Ok(delays)

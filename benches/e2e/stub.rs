@@ -59,7 +59,10 @@ async fn request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> 
     loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..at]).to_ascii_lowercase();
-            let length = head.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+            let length = head
+                .split("content-length:")
+                .nth(1)
+                .and_then(|rest| rest.lines().next()?.trim().parse().ok());
             let length: usize = length.unwrap_or(0);
             if buffer.len() >= at + 4 + length {
                 return Some((at + 4, length));
@@ -85,7 +88,10 @@ async fn whole<S: AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
         "{{\"model\":\"stub\",\"created_at\":\"2026-01-01T00:00:00Z\",\"response\":\"{}\",\"done\":true,\"done_reason\":\"stop\"}}",
         "x".repeat(380)
     );
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(format!("{head}{body}").as_bytes()).await
 }
 
@@ -109,7 +115,9 @@ async fn streamed<S: AsyncWrite + Unpin>(
         let line = if is_worker {
             format!("{{\"event\":\"delta\",\"text\":\"{stamp}\",\"tokens\":[7]}}\n")
         } else {
-            format!("{{\"model\":\"stub\",\"created_at\":\"2026-01-01T00:00:00Z\",\"response\":\"{stamp}\",\"done\":false}}\n")
+            format!(
+                "{{\"model\":\"stub\",\"created_at\":\"2026-01-01T00:00:00Z\",\"response\":\"{stamp}\",\"done\":false}}\n"
+            )
         };
         out.push_str(&format!("{:x}\r\n{line}\r\n", line.len()));
         if !pause.is_zero() {

@@ -3,6 +3,8 @@
 
 mod router;
 mod server;
+mod status;
 
 pub use router::{AdminState, router};
 pub use server::serve;
+pub use status::status;

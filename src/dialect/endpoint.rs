@@ -98,6 +98,14 @@ impl Endpoint {
         if methods.contains(&method.as_str()) { Ok(endpoint) } else { Err(Error::MethodNotAllowed) }
     }
 
+    /// What is said of a model that does not exist; Ollama's embedding endpoints have words of their own.
+    pub fn unknown_model(&self, name: String) -> Error {
+        match self {
+            Self::Embed | Self::LegacyEmbeddings | Self::Embeddings => Error::ModelNotPulled { name },
+            _ => Error::ModelNotFound { name },
+        }
+    }
+
     /// Whether a body is read before it is answered.
     pub fn takes_body(&self) -> bool {
         match self {

@@ -37,7 +37,7 @@ pub(super) async fn serve(
     body: &[u8],
 ) -> pingora::Result<()> {
     let outcome = match dialect::parse(endpoint, body) {
-        Ok(call) => run(proxy, session, ctx, call).await?,
+        Ok(call) => run(proxy, session, ctx, endpoint, call).await?,
         Err(error) => Err(Cut::Failed(error)),
     };
     match outcome {
@@ -55,10 +55,12 @@ async fn run(
     proxy: &Proxy,
     session: &mut Session,
     ctx: &mut Context,
+    endpoint: &Endpoint,
     mut call: Call,
 ) -> pingora::Result<Result<(), Cut>> {
     let target = match proxy.dispatch.target(&mut call) {
         Ok(target) => target,
+        Err(Error::ModelNotFound { name }) => return Ok(Err(endpoint.unknown_model(name).into())),
         Err(error) => return Ok(Err(error.into())),
     };
     ctx.model = Some(target.name.clone());

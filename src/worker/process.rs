@@ -24,6 +24,10 @@ use crate::generation::seam::Spec;
 const LAST_LINES: usize = 4;
 /// A longer line is logged in parts.
 const MAX_LINE: u64 = 8 << 10;
+/// How long llama.cpp's threads (OpenMP) spin before they sleep, in rounds of about a nanosecond. libgomp's own choice is
+/// made for one program on an idle machine: beside other workers, the proxy and its clients it costs up to a hundred times
+/// the decode. Read by libgomp before `main`, so it has to be here.
+const SPIN: &str = "1000";
 /// What the worker wrote last may still be in the pipe when it is gone.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -36,11 +40,23 @@ pub(super) struct Process {
     last_lines: Arc<Mutex<VecDeque<String>>>,
 }
 
+/// Whoever sets OpenMP's variables knows better.
+fn tuned_by_the_user() -> bool {
+    std::env::vars_os().any(|(name, _)| {
+        let name = name.to_string_lossy();
+        name.starts_with("GOMP_") || name.starts_with("OMP_")
+    })
+}
+
 impl Process {
     /// Starts `program worker --spec JSON`.
     pub(super) fn spawn(program: &Path, spec: &Spec) -> std::io::Result<Self> {
         let json = serde_json::to_string(spec)?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if !tuned_by_the_user() {
+            command.env("GOMP_SPINCOUNT", SPIN);
+        }
+        let mut child = command
             .args(["worker", "--spec", &json])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

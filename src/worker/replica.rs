@@ -54,7 +54,7 @@ pub(super) enum Fall {
     Planned,
     /// It never became ready.
     LoadFailed(Error),
-    /// It was ready and died; so many times in a row by now.
+    /// It was ready, or was killed on its way there for the first time, and died; so many times in a row by now.
     Died { deaths: u32, reason: String },
 }
 
@@ -203,6 +203,10 @@ impl Replica {
             Phase::Down | Phase::Leaving { why: Leaving::Planned, .. } => {
                 (self.deaths, self.not_before) = (0, None);
                 Fall::Planned
+            }
+            // Killed once says nothing about the model; killed again (out of memory, say) does.
+            Phase::Loading { start, .. } if exit.ending == Ending::Killed && self.deaths == 0 => {
+                self.died(start, exit, Duration::ZERO, now, config, out)
             }
             Phase::Loading { start, .. } => {
                 let error = Error::LoadFailed { model: start.model.name.clone(), reason: exit.reason };
