@@ -752,7 +752,7 @@ def count(rng):
         b = rng.choice([0, 1, 1, rng.randint(0, 60)])
         a, step = b + rng.randint(2, 12), -1
         q = f"count [down|back|backwards] from {shown(rng, a)}"
-        q += f"[| to {shown(rng, b)}]" if b == 1 else f" to {shown(rng, b)}|count from {a} [down |]to {b}"
+        q += f"[| to {shown(rng, b)}]" if b == 1 else f" to {shown(rng, b)}|count from {a} down to {b}"
     elif kind < 0.93:
         a, step = 2, 2
         b = rng.choice([10, 12, 16, 20, 30])

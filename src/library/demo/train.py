@@ -370,10 +370,9 @@ def main():
         encoded = [encode(d, ids_of) for d in docs]
         total = sum(len(ids) for ids, _ in encoded)
         print(f"{len(docs):,} documents, {total:,} tokens, vocabulary {c['vocab']}", flush=True)
-        rows = {length: Rows(encoded, length, args.seed) for length in (args.short, args.context)}
         if args.compile:
             model.forward = torch.compile(model.forward, dynamic=False)
-        train(args, model, rows, workdir)
+        train(args, model, encoded, workdir)
     export(args.out, model, tok, c)
 
 
