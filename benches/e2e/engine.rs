@@ -28,7 +28,7 @@ struct Contender {
 /// Prints the tables.
 pub async fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
-    let model = fixture(dir.path())?;
+    let model = fixture()?;
     println!("\n### Start to first token\n\n| server | model | median |\n|---|---|---|");
     let demo = arriero(dir.path(), None)?;
     println!("| {} | builtin:demo | {:.2} s |", demo.name, median(first_tokens(&demo).await?));
@@ -70,11 +70,13 @@ pub async fn run() -> Outcome<()> {
     Ok(())
 }
 
-fn fixture(dir: &Path) -> Outcome<PathBuf> {
-    let path = dir.join("bench.gguf");
+fn fixture() -> Outcome<PathBuf> {
     let program = Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name("examples/fixtures");
-    let made = Command::new(program).arg("bench_llama").arg(&path).status()?;
-    if made.success() { Ok(path) } else { Err("the fixture model could not be made".into()) }
+    let made = Command::new(program).arg("bench-llama").arg(env!("CARGO_TARGET_TMPDIR")).output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
+    }
+    Ok(PathBuf::from(String::from_utf8(made.stdout)?.trim()))
 }
 
 /// Arriero with the demo model, or with `model`.

@@ -283,8 +283,16 @@ mod tests {
         }
 
         fn gone(&mut self, worker: &str) -> &mut Self {
+            self.ended(worker, Ending::Killed, "killed")
+        }
+
+        fn gave_up(&mut self, worker: &str) -> &mut Self {
+            self.ended(worker, Ending::Exited, "bad file")
+        }
+
+        fn ended(&mut self, worker: &str, ending: Ending, reason: &str) -> &mut Self {
             let incarnation = self.incarnation(worker);
-            let exit = Exit { ending: Ending::Killed, reason: "killed".to_owned() };
+            let exit = Exit { ending, reason: reason.to_owned() };
             self.act(|residency, now| residency.gone(incarnation, exit, now))
         }
 
@@ -330,9 +338,9 @@ mod tests {
         let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
         stage.request(&m);
         let Answer::Wait { failures, changed } = stage.ask(&m, None) else { panic!("must wait") };
-        stage.gone("m-0");
+        stage.gave_up("m-0");
         assert!(changed.has_changed().unwrap());
-        let expected = Error::LoadFailed { model: "m".to_owned(), reason: "killed".to_owned() };
+        let expected = Error::LoadFailed { model: "m".to_owned(), reason: "bad file".to_owned() };
         assert!(matches!(stage.ask(&m, Some(failures)), Answer::Failed(error) if error == expected));
         assert!(matches!(stage.ask(&m, None), Answer::Failed(error) if error == expected));
         assert_eq!(stage.events(), "spawn m-0");
@@ -340,8 +348,18 @@ mod tests {
         assert_eq!(stage.events(), "", "nobody asked");
         assert!(matches!(stage.ask(&m, None), Answer::Wait { .. }));
         assert_eq!(stage.events(), "spawn m-0");
-        stage.gone("m-0").after(Duration::from_millis(999));
+        stage.gave_up("m-0").after(Duration::from_millis(999));
         assert!(matches!(stage.ask(&m, None), Answer::Failed(_)), "the hold-off has doubled");
+    }
+
+    #[test]
+    fn a_worker_killed_once_while_it_loads_is_replaced_and_killed_again_it_fails() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).gone("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
+        assert_eq!(stage.events(), "spawn m-0, lost killed, spawn m-0");
+        stage.gone("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Failed(Error::LoadFailed { .. })));
     }
 
     #[test]
@@ -519,7 +537,7 @@ mod tests {
     #[test]
     fn one_replica_that_cannot_load_does_not_fail_the_model() {
         let (m, mut stage) = (model("m", json!({"replicas": 2})), Stage::new(WorkersConfig::default()));
-        stage.request(&m).gone("m-1");
+        stage.request(&m).gave_up("m-1");
         assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
         stage.ready("m-0").after(SECOND / 2);
         assert_eq!(stage.events(), "spawn m-0, spawn m-1, admit m-0, spawn m-1");
