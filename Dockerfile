@@ -42,5 +42,7 @@ EXPOSE 11434 11435
 # bash speaks TCP by itself, which saves a client in the image.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["bash", "-c", \
     "exec 3<>/dev/tcp/127.0.0.1/11434 && printf 'GET /health HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]
+# As environment and not as flags, so that a config file or `-e OLLAMA_HOST=…` still decides.
+ENV OLLAMA_HOST=0.0.0.0:11434 ARRIERO__ADMIN=0.0.0.0:11435
 ENTRYPOINT ["arriero"]
-CMD ["serve", "--listen", "0.0.0.0:11434", "--admin", "0.0.0.0:11435"]
+CMD ["serve"]

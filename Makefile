@@ -22,10 +22,12 @@ test:
 	$(CARGO) test $(FLAGS) --no-fail-fast
 	@echo "make test: all tests passed"
 
-## Measures; see benches/README.md.
+## Measures, some minutes; with LLAMA_SERVER=/path/of/llama-server the engine is compared with it as well.
 bench:
 	@.ci/prepare bench
-	$(CARGO) bench --locked
+	$(CARGO) build $(FLAGS) --bins --examples
+	$(CARGO) bench --locked --bench hot_paths
+	$(CARGO) bench --locked --bench e2e
 
 fmt:
 	$(CARGO) fmt

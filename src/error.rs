@@ -98,10 +98,17 @@ pub enum Error {
     Node(Failure),
     /// Every attempt ended with a node that died or broke the protocol.
     #[error(
-        "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error ({reason})"
+        "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check \
+         the server logs for details"
     )]
     NodeLost {
-        /// What was seen last.
+        /// What was seen last; for the log alone, it may name paths.
+        reason: String,
+    },
+    /// The server behind `passthrough` cannot be reached, or broke off.
+    #[error("the server that answers this endpoint cannot be reached")]
+    Unreachable {
+        /// What was seen; for the log alone.
         reason: String,
     },
     /// The client's own deadline passed.
@@ -165,6 +172,7 @@ impl Error {
             Self::LoadFailed { .. } | Self::NodeLost { .. } | Self::Internal { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+            Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
@@ -201,6 +209,7 @@ impl Error {
                 FailureCode::Internal => "node_failed",
             },
             Self::NodeLost { .. } => "node_lost",
+            Self::Unreachable { .. } => "unreachable",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
@@ -234,6 +243,14 @@ impl Error {
             Self::LoadTimeout { .. } => Some(Duration::from_secs(5)),
             Self::Node(Failure { code: FailureCode::Unavailable, .. }) => Some(Duration::from_secs(1)),
             _ => None,
+        }
+    }
+
+    /// The message, with what only the log may show.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NodeLost { reason } | Self::Unreachable { reason } => format!("{self} ({reason})"),
+            _ => self.to_string(),
         }
     }
 

@@ -11,6 +11,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
+use crate::error::Error;
 use crate::generation::seam::ErrorBody;
 use crate::generation::{Event, Failure, FailureCode};
 use crate::node::Node;
@@ -23,17 +24,36 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MESSAGE_LIMIT: usize = 256 << 20;
 
 /// How an exchange failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The node answered, with a reason. Another node would say the same, unless the code says otherwise.
+    #[error("{}", .0.message)]
     Refused(Failure),
     /// The node is gone or broke the protocol. What was seen, for the log.
+    #[error("{0}")]
     Broken(String),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(failure) => Self::Node(failure),
+            Fault::Broken(reason) => Self::NodeLost { reason },
+        }
+    }
 }
 
 impl Fault {
     fn broken(stage: &str, error: impl std::fmt::Display) -> Self {
         Self::Broken(format!("{stage}: {error}"))
+    }
+
+    /// The label in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "broken",
+            Self::Refused(_) => "refused",
+        }
     }
 
     /// Whether another node may do better.

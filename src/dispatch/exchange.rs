@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::place::{Trip, Waited};
+use super::place::Trip;
 use crate::error::Error;
 use crate::flight::{Route, Writer};
 use crate::generation::{Done, Embeddings, Event};
@@ -42,13 +42,7 @@ impl Exchange for Generate<'_> {
             Some(event) => event,
             None => return Err(Fault::Broken("the answer ended before its first event".into())),
         };
-        self.writer.routed(Route {
-            node: trip.node.name.clone(),
-            attempts: trip.attempt,
-            queued: trip.waited.queue,
-            loading: trip.waited.load,
-            upstream: from.elapsed(),
-        });
+        self.writer.routed(trip.route(from));
         let done = follow(&mut exchange, first, self.writer).await;
         if done.is_some() && matches!(exchange.body().await, Ok(rest) if rest.is_empty()) {
             exchange.release().await;
@@ -65,16 +59,17 @@ pub(super) struct Embed<'a> {
 }
 
 impl Exchange for Embed<'_> {
-    type Answer = (Embeddings, Waited);
+    type Answer = (Embeddings, Route);
 
-    async fn run(&self, trip: Trip<'_>) -> Result<(Embeddings, Waited), Fault> {
+    async fn run(&self, trip: Trip<'_>) -> Result<(Embeddings, Route), Fault> {
         let _entered = enter(trip, self.metrics);
+        let from = Instant::now();
         let mut exchange = self.upstream.start(trip.node, "/embed", self.body.clone()).await?;
         let answer = exchange.body().await?;
         exchange.release().await;
         let embeddings =
             serde_json::from_slice(&answer).map_err(|error| Fault::Broken(format!("embeddings: {error}")))?;
-        Ok((embeddings, trip.waited))
+        Ok((embeddings, trip.route(from)))
     }
 }
 
@@ -99,8 +94,7 @@ async fn follow(exchange: &mut upstream::Exchange<'_>, first: Event, writer: &Wr
                 continue;
             }
             Ok(None) => Error::NodeLost { reason: "the answer was cut off".into() },
-            Err(Fault::Refused(failure)) => Error::Node(failure),
-            Err(Fault::Broken(reason)) => Error::NodeLost { reason },
+            Err(fault) => fault.into(),
         };
         writer.fail(lost);
         return None;

@@ -19,12 +19,11 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 pub use config::RetryConfig;
-pub use place::Waited;
 pub use target::Target;
 
 use crate::admission::{Gate, QueueConfig};
 use crate::error::Error;
-use crate::flight::{Reader, Writer, flight};
+use crate::flight::{Reader, Route, Writer, flight};
 use crate::generation::{Embedding, Embeddings, Generation};
 use crate::library::{Library, Model};
 use crate::node::{NodeConfig, Pool};
@@ -112,12 +111,12 @@ impl Dispatch {
         generation: Generation,
     ) -> Reader {
         let (writer, reader) = flight();
-        let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         let (dispatch, target) = (Arc::clone(self), target.clone());
         self.flights.spawn(async move {
             let _hold = hold;
             let flown = tokio::select! {
-                flown = dispatch.fly(&target, generation, &writer) => flown,
+                flown = dispatch.fly(&target, keep_alive, generation, &writer) => flown,
                 // Dropping the exchange closes its connection, and the worker frees the sequence.
                 () = writer.abandoned() => return,
             };
@@ -134,17 +133,17 @@ impl Dispatch {
         target: &Target,
         keep_alive: Option<KeepAlive>,
         mut embedding: Embedding,
-    ) -> Result<(Embeddings, Waited), Error> {
-        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+    ) -> Result<(Embeddings, Route), Error> {
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
         let exchange = exchange::Embed {
             upstream: &self.upstream,
             metrics: &self.metrics,
             body: canonical(&embedding)?,
         };
-        let (embeddings, waited) = self.on_a_node(target, exchange).await?;
+        let (embeddings, route) = self.on_a_node(target, keep_alive, exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
-        Ok((embeddings, waited))
+        Ok((embeddings, route))
     }
 
     /// Loads the model and waits until it is ready.
@@ -178,7 +177,13 @@ impl Dispatch {
     }
 
     /// The stages of one generation.
-    async fn fly(&self, target: &Target, mut generation: Generation, writer: &Writer) -> Result<(), Error> {
+    async fn fly(
+        &self,
+        target: &Target,
+        keep_alive: Option<KeepAlive>,
+        mut generation: Generation,
+        writer: &Writer,
+    ) -> Result<(), Error> {
         generation.model = target.name.to_string();
         // The response cache will answer here, and a flight of an equal generation will be joined here, by its
         // `generation::Key`: before a seed is drawn, for equal requests must look equal.
@@ -188,7 +193,7 @@ impl Dispatch {
         }
         let body = canonical(&generation)?;
         let exchange = exchange::Generate { upstream: &self.upstream, metrics: &self.metrics, body, writer };
-        if let Some(done) = self.on_a_node(target, exchange).await? {
+        if let Some(done) = self.on_a_node(target, keep_alive, exchange).await? {
             self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
             self.count_tokens(&target.name, "cached", done.cached_tokens);
             self.count_tokens(&target.name, "completion", done.completion_tokens);

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
 use super::{Dispatch, Target};
+use crate::admission::Place;
 use crate::error::Error;
+use crate::flight::Route;
 use crate::node::Node;
 use crate::routing::Candidate;
-use crate::upstream::Fault;
+use crate::telemetry::Counted;
+use crate::units::KeepAlive;
 
 /// Pause before looking again for a node that the supervisor reported ready and that was gone a moment later.
 const LOST_AGAIN: Duration = Duration::from_millis(10);
@@ -20,6 +23,8 @@ pub struct Waited {
     pub queue: Duration,
     /// For the model to be loaded, first and repeated attempts together.
     pub load: Duration,
+    /// For nodes that then failed.
+    pub upstream: Duration,
 }
 
 /// One attempt.
@@ -31,53 +36,67 @@ pub(super) struct Trip<'a> {
     pub waited: Waited,
 }
 
+impl Trip<'_> {
+    /// What is known of the way once the node has begun to answer; it was asked at `from`.
+    pub(super) fn route(&self, from: Instant) -> Route {
+        Route {
+            node: Arc::clone(&self.node.name),
+            attempts: self.attempt,
+            queued: self.waited.queue,
+            loading: self.waited.load,
+            upstream: self.waited.upstream + from.elapsed(),
+        }
+    }
+}
+
 impl Dispatch {
     /// Runs `exchange` on a node of the target. A retryable fault leads to another attempt, on another node if there is
     /// one.
     pub(super) async fn on_a_node<E: Exchange>(
         &self,
         target: &Target,
+        keep_alive: Option<KeepAlive>,
         exchange: E,
     ) -> Result<E::Answer, Error> {
         let mut waited = Waited::default();
         let _place = self.admit(target, &mut waited).await?;
+        // Only who is let in decides how long the model stays.
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
         let mut tried: Vec<Arc<Node>> = Vec::new();
         let mut attempt = 1;
         loop {
             let node = self.ready_node(target, &tried, &mut waited).await?;
+            let from = Instant::now();
             // A breaker will give its permit here.
             let fault = match exchange.run(Trip { node: &node, attempt, waited }).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            let reason = match fault {
-                Fault::Refused(failure) if !Fault::Refused(failure.clone()).is_retryable() => {
-                    return Err(Error::Node(failure));
-                }
-                Fault::Refused(failure) => failure.message,
-                Fault::Broken(reason) => {
-                    self.suspect(target, &node);
-                    reason
-                }
-            };
-            tracing::warn!(node = %node.name, attempt, reason, "a node failed before its first byte");
-            if attempt > self.retry.attempts {
-                return Err(Error::NodeLost { reason });
+            waited.upstream += from.elapsed();
+            if !fault.is_retryable() || attempt > self.retry.attempts {
+                return Err(fault.into());
             }
-            self.metrics.retries.with_label_values(&["node_failed"]).inc();
+            tracing::warn!(node = %node.name, attempt, %fault, "a node failed before its first byte");
+            self.suspect(target, &node);
+            self.metrics.retries.with_label_values(&[fault.reason()]).inc();
             tried.push(node);
             attempt += 1;
         }
     }
 
-    async fn admit(&self, target: &Target, waited: &mut Waited) -> Result<crate::admission::Place, Error> {
+    /// A place to run. The model is loaded first: whoever waits for that has a place in the line, but the patience of the
+    /// line is not for loads, which have a limit of their own.
+    async fn admit(&self, target: &Target, waited: &mut Waited) -> Result<Place, Error> {
         let gate = self.gates.get(&*target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
-        let depth = self.metrics.queue_depth.with_label_values(&[&target.name]);
+        let ticket = gate.line_up()?;
+        let _counted = Counted::new(self.metrics.queue_depth.with_label_values(&[&target.name]));
         let from = Instant::now();
-        let place = {
-            let _counted = crate::telemetry::Counted::new(depth);
-            gate.enter().await
-        };
+        if let (Some(model), true) = (&target.model, self.pool.of(&target.name).is_empty()) {
+            self.supervisor.ready(model).await?;
+        }
+        waited.load = from.elapsed();
+        let from = Instant::now();
+        let place = ticket.enter().await;
         waited.queue = from.elapsed();
         self.metrics.queue_wait.with_label_values(&[&target.name]).observe(waited.queue.as_secs_f64());
         place

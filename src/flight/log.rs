@@ -114,12 +114,13 @@ impl Writer {
         let _ = self.log.route.set(route);
     }
 
-    /// Ready once no reader is left. A flight without readers is of use to nobody.
+    /// Ready once no reader is left: a flight without readers is of use to nobody. Never ready once the flight has ended,
+    /// for what is left to do then (counting, giving the connection back) is short and has to be done.
     pub async fn abandoned(&self) {
         loop {
             // Registered before the count is read, so that a leave in between is not missed.
             let left = self.log.abandoned.notified();
-            if self.log.readers.load(Ordering::Acquire) == 0 {
+            if self.log.readers.load(Ordering::Acquire) == 0 && self.log.lock().end.is_none() {
                 return;
             }
             left.await;

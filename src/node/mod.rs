@@ -49,13 +49,6 @@ pub struct InFlight {
     node: Arc<Node>,
 }
 
-impl InFlight {
-    /// The node.
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-}
-
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.node.in_flight.fetch_sub(1, Ordering::Relaxed);

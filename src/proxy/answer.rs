@@ -12,7 +12,10 @@ use super::choices::Choices;
 use super::{Context, Proxy, reply};
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
 use crate::error::Error;
-use crate::generation::Event;
+use crate::generation::{Done, Event};
+
+/// A body that takes longer to parse than a stream may be held up, in bytes.
+const LARGE: usize = 256 << 10;
 
 /// Why an answer was not given.
 pub(super) enum Cut {
@@ -36,7 +39,13 @@ pub(super) async fn serve(
     endpoint: &Endpoint,
     body: &[u8],
 ) -> pingora::Result<()> {
-    let outcome = match dialect::parse(endpoint, body) {
+    // Parsing megabytes takes milliseconds, and other streams of this thread must not wait for them.
+    let parsed = if body.len() > LARGE {
+        tokio::task::block_in_place(|| dialect::parse(endpoint, body))
+    } else {
+        dialect::parse(endpoint, body)
+    };
+    let outcome = match parsed {
         Ok(call) => run(proxy, session, ctx, endpoint, call).await?,
         Err(error) => Err(Cut::Failed(error)),
     };
@@ -79,10 +88,16 @@ async fn run(
         Work::Embed(embedding) => {
             let work = proxy.dispatch.embed(&target, call.keep_alive, embedding);
             match patiently(session, deadline, work).await {
-                Ok((embeddings, waited)) => match render.embeddings(&embeddings, &spent(ctx, waited.load)) {
-                    Ok(body) => body,
-                    Err(error) => return Ok(Err(error.into())),
-                },
+                Ok((embeddings, route)) => {
+                    let spent = spent(ctx, route.loading);
+                    ctx.first_event = Some(ctx.arrived.elapsed());
+                    ctx.route = Some(route);
+                    ctx.count(&Done { prompt_tokens: embeddings.prompt_tokens, ..Done::default() });
+                    match render.embeddings(&embeddings, &spent) {
+                        Ok(body) => body,
+                        Err(error) => return Ok(Err(error.into())),
+                    }
+                }
                 Err(cut) => return Ok(Err(cut)),
             }
         }

@@ -1,10 +1,17 @@
 //! Reading the client's request body whole, up to a cap.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
 use pingora_proxy::Session;
 
 use crate::error::Error;
+
+/// Most of a refused body that is read and thrown away.
+const DISCARDED: usize = 1 << 20;
+/// And for how long.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Why there is no body.
 pub(super) enum NoBody {
@@ -36,12 +43,39 @@ pub(super) async fn read(session: &mut Session, limit: u64) -> Result<Bytes, NoB
         return Ok(first);
     }
     let mut body = BytesMut::from(first);
+    let too_large = |length: usize| u64::try_from(length).is_ok_and(|length| length > limit);
+    if too_large(body.len()) {
+        return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
+    }
     while let Some(chunk) = downstream.read_request_body().await.map_err(NoBody::Gone)? {
-        let length = u64::try_from(body.len() + chunk.len()).unwrap_or(u64::MAX);
-        if length > limit {
+        if too_large(body.len() + chunk.len()) {
             return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Reads what the client still sends, within limits, so that an early answer is not lost to a connection reset: closing a
+/// socket with unread bytes throws away what was written to it.
+pub(super) async fn discard(session: &mut Session) {
+    if waits_to_be_asked(session) {
+        return;
+    }
+    let downstream = session.as_downstream_mut();
+    let mut left = DISCARDED;
+    let reading = async {
+        while let Ok(Some(chunk)) = downstream.read_request_body().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whoever sends for longer will see the connection close; there is nothing to be told about it here.
+    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
+}
+
+fn waits_to_be_asked(session: &Session) -> bool {
+    session.get_header(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -29,6 +29,8 @@ pub struct Context {
     pub first_event: Option<Duration>,
     /// Counts of the answer's end, all choices together.
     pub done: Option<Done>,
+    /// How many choices [`Context::done`] sums.
+    pub choices: u64,
     /// `ok`, `cancelled`, or an error's code.
     pub outcome: &'static str,
     /// What went wrong, for the log.
@@ -49,6 +51,7 @@ impl Context {
             route: None,
             first_event: None,
             done: None,
+            choices: 0,
             outcome: "ok",
             error: None,
             _active: active,
@@ -57,6 +60,7 @@ impl Context {
 
     /// Adds the counts of one choice.
     pub(super) fn count(&mut self, done: &Done) {
+        self.choices += 1;
         let sum = self.done.get_or_insert_with(Done::default);
         sum.prompt_tokens += done.prompt_tokens;
         sum.cached_tokens += done.cached_tokens;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use pingora_proxy::Session;
 
 use super::{Context, Proxy};
-use crate::generation::Done;
 
 /// Endpoints that are polled by machines; their lines would drown the others.
 const QUIET: [&str; 3] = ["/", "/health", "/api/version"];
@@ -23,7 +22,7 @@ pub(super) fn write(proxy: &Proxy, session: &Session, error: Option<&pingora::Er
     let (model, node) =
         (ctx.model.as_deref().unwrap_or_default(), ctx.route.as_ref().map_or("", |route| &route.node));
     let ttft_ms = ctx.first_event.map(millis);
-    let reason = ctx.error.as_ref().map(ToString::to_string);
+    let reason = ctx.error.as_ref().map(crate::error::Error::detail);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -52,10 +51,12 @@ fn observe(proxy: &Proxy, ctx: &Context, total: Duration) {
         let waited = route.queued + route.loading + route.upstream;
         metrics.overhead.observe(first.saturating_sub(waited).as_secs_f64());
     }
-    if let Some(Done { completion_tokens: tokens @ 2.., .. }) = ctx.done {
-        // Counts beyond 2^53 do not occur.
-        #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-        metrics.tpot.with_label_values(&[model]).observe((total - first).as_secs_f64() / (tokens - 1) as f64);
+    // The choices of one request are generated side by side.
+    let tokens = ctx.done.as_ref().map_or(0, |done| done.completion_tokens) / ctx.choices.max(1);
+    if tokens > 1 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^53")]
+        let after_the_first = (tokens - 1) as f64;
+        metrics.tpot.with_label_values(&[model]).observe((total - first).as_secs_f64() / after_the_first);
     }
 }
 

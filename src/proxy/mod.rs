@@ -18,7 +18,7 @@ mod request;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio_util::task::TaskTracker;
@@ -71,7 +71,16 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
-        passthrough::peer(self)
+        passthrough::peer(self).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        passthrough::request(self, request, ctx)
     }
 
     async fn response_filter(

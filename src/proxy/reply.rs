@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::{Context, Proxy};
+use super::{Context, Proxy, body};
 use crate::dialect::{Dialect, error_body};
 use crate::error::Error;
 
@@ -23,7 +23,7 @@ pub(super) fn decorate(
     head.insert_header("X-Request-Id", &ctx.id)?;
     if let Some(origin) = &ctx.origin {
         head.insert_header("Access-Control-Allow-Origin", origin)?;
-        head.insert_header("Vary", "Origin")?;
+        head.append_header("Vary", "Origin")?;
     }
     if let (true, Some(route)) = (arriero_headers, &ctx.route) {
         head.insert_header("X-Arriero-Node", &*route.node)?;
@@ -55,7 +55,6 @@ pub(super) async fn whole(
 ) -> pingora::Result<()> {
     let body = body.into();
     head.insert_header("Content-Length", body.len().to_string())?;
-    // An early answer to a request whose body was not read closes the connection; Pingora sees to it.
     let is_head = session.req_header().method == Method::HEAD;
     session.write_response_header(head, is_head || body.is_empty()).await?;
     if !is_head && !body.is_empty() {
@@ -83,6 +82,9 @@ pub(super) async fn error(
     error: Error,
 ) -> pingora::Result<()> {
     ctx.outcome = error.code();
+    if !session.as_downstream_mut().is_body_done() {
+        body::discard(session).await;
+    }
     let (content_type, body) = match (&error, ctx.dialect) {
         // Ollama's router answers these in plain text.
         (Error::NoSuchPath | Error::MethodNotAllowed, Dialect::Ollama) => {

@@ -5,7 +5,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::body::{self, NoBody};
-use super::{Context, Proxy, access, answer, info, reply};
+use super::{Context, Proxy, access, answer, info, passthrough, reply};
 use crate::dialect::{Dialect, Endpoint};
 use crate::error::Error;
 
@@ -20,7 +20,7 @@ pub(super) async fn filter(proxy: &Proxy, session: &mut Session, ctx: &mut Conte
     let endpoint = Endpoint::of(&request.method, request.uri.path());
     let allowed = proxy.access.check(&request.headers);
     let is_preflight = request.method == Method::OPTIONS;
-    // Bytes of a next request on the connection are no sign that this client has left.
+    // Bytes of a next request on the connection are no sign that this client has left; they cost the chance to see it leave.
     session.as_downstream_mut().set_pipelining_enabled(true);
     session.as_downstream_mut().set_write_timeout(Some(proxy.limits.client_write));
     match allowed {
@@ -34,7 +34,7 @@ pub(super) async fn filter(proxy: &Proxy, session: &mut Session, ctx: &mut Conte
         Ok(Endpoint::Unbuilt) | Err(Error::NoSuchPath | Error::MethodNotAllowed)
             if proxy.passthrough.is_some() =>
         {
-            ctx.endpoint = "passthrough";
+            ctx.endpoint = passthrough::ENDPOINT;
             return Ok(false);
         }
         Ok(endpoint) => endpoint,

@@ -25,7 +25,7 @@ pub struct Metrics {
     pub ttft: HistogramVec,
     /// `{model}`: mean time per token after the first, one observation per request.
     pub tpot: HistogramVec,
-    /// Total minus time spent waiting for nodes and in the queue.
+    /// Arrival to first event, minus the queue, loads and nodes.
     pub overhead: Histogram,
     /// `{model}`.
     pub queue_wait: HistogramVec,
@@ -89,7 +89,7 @@ impl Metrics {
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "arriero_overhead_seconds",
-                        "Total time minus time queued and spent upstream.",
+                        "Arrival to first event, minus the time queued, loading and spent upstream.",
                     )
                     .buckets(OVERHEAD.to_vec()),
                 )?,

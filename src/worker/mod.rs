@@ -153,6 +153,11 @@ impl Supervisor {
         self.shared.update(|residency, _| residency.suspect(node));
     }
 
+    /// Whether the model's last load failed.
+    pub fn has_failed(&self, model: &Arc<Model>) -> bool {
+        self.shared.update(|residency, _| residency.has_failed(model))
+    }
+
     /// The models in memory, longest remaining life first.
     pub fn loaded(&self) -> Vec<Loaded> {
         let describe_all = |residency: &mut Residency, now| -> Vec<_> {

@@ -49,6 +49,11 @@ impl Residency {
         self.residents.values()
     }
 
+    /// Its last load failed.
+    pub(super) fn has_failed(&self, model: &Model) -> bool {
+        self.residents.get(&model.name).is_some_and(Resident::has_failed)
+    }
+
     /// No process is left.
     pub(super) fn is_vacant(&self) -> bool {
         !self.residents.values().any(Resident::is_live)

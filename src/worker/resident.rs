@@ -196,6 +196,10 @@ impl Resident {
         self.replicas.iter_mut().find(|replica| replica.has_incarnation(incarnation))
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// Tells everybody who waits.
     fn fail(&mut self, error: Error, config: &WorkersConfig) {
         self.error = Some(error);

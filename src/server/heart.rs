@@ -1,0 +1,125 @@
+//! [`Heart`]: what outlives a request, put together from the config.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, AdminState};
+use crate::config::Config;
+use crate::dispatch::{Dispatch, Parts};
+use crate::library::{Library, Model};
+use crate::node::{Node, NodeConfig, Pool};
+use crate::proxy::{Access, Proxy, Readiness};
+use crate::routing;
+use crate::telemetry::Metrics;
+use crate::worker::Supervisor;
+
+/// Everything that outlives a request.
+pub(super) struct Heart {
+    config: Config,
+    pub(super) library: Arc<Library>,
+    pool: Arc<Pool>,
+    pub(super) supervisor: Arc<Supervisor>,
+    pub(super) dispatch: Arc<Dispatch>,
+    metrics: Arc<Metrics>,
+    /// One token per request under way.
+    pub(super) active: TaskTracker,
+    pub(super) draining: Arc<AtomicBool>,
+    readiness: Readiness,
+}
+
+impl Heart {
+    pub(super) fn new(config: Config, dir: &Path) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let library = Arc::new(Library::open(config.models.clone(), dir));
+        let pool = Arc::new(Pool::default());
+        add_nodes(&pool, &config.nodes);
+        let program =
+            std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let supervisor = Arc::new(Supervisor::new(
+            config.workers.clone(),
+            Arc::clone(&library),
+            Arc::clone(&pool),
+            Arc::clone(&metrics),
+            program,
+            dir.to_owned(),
+        ));
+        let dispatch = Arc::new(Dispatch::new(Parts {
+            library: Arc::clone(&library),
+            supervisor: Arc::clone(&supervisor),
+            pool: Arc::clone(&pool),
+            strategy: routing::build(&config.routing),
+            queue: config.queue.clone(),
+            retry: config.retry.clone(),
+            nodes: config.nodes.clone(),
+            metrics: Arc::clone(&metrics),
+        }));
+        let (active, draining) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
+        let readiness = readiness(&draining, &library, &pool, &supervisor);
+        Ok(Self { config, library, pool, supervisor, dispatch, metrics, active, draining, readiness })
+    }
+
+    pub(super) fn proxy(&self, address: SocketAddr) -> Proxy {
+        Proxy {
+            dispatch: Arc::clone(&self.dispatch),
+            access: Access::new(self.config.origins.clone(), address.ip()),
+            limits: self.config.limits.clone(),
+            passthrough: self.config.passthrough.clone(),
+            headers: self.config.headers,
+            readiness: Arc::clone(&self.readiness),
+            metrics: Arc::clone(&self.metrics),
+            active: self.active.clone(),
+        }
+    }
+
+    pub(super) fn admin(&self) -> AdminState {
+        let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
+        let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
+        AdminState {
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
+        }
+    }
+}
+
+/// Ready while not stopping and, where models are preloaded, from the moment one of them could serve or has turned out not
+/// to: from then on models come and go, and each request loads what it needs.
+fn readiness(
+    draining: &Arc<AtomicBool>,
+    library: &Library,
+    pool: &Arc<Pool>,
+    supervisor: &Arc<Supervisor>,
+) -> Readiness {
+    let (draining, pool, supervisor) = (Arc::clone(draining), Arc::clone(pool), Arc::clone(supervisor));
+    let mut preloaded = library.models();
+    preloaded.retain(|model| model.config.preload);
+    let has_begun = AtomicBool::new(preloaded.is_empty());
+    Arc::new(move || {
+        if draining.load(Ordering::Acquire) {
+            return Err("shutting down".into());
+        }
+        let is_settled =
+            |model: &Arc<Model>| !pool.of(&model.name).is_empty() || supervisor.has_failed(model);
+        if has_begun.load(Ordering::Acquire) || preloaded.iter().any(is_settled) {
+            has_begun.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let names: Vec<_> = preloaded.iter().map(|model| model.name.as_str()).collect();
+        Err(format!("loading {}", names.join(", ")))
+    })
+}
+
+fn add_nodes(pool: &Pool, nodes: &[NodeConfig]) {
+    for config in nodes {
+        let Some(socket) = config.socket() else { continue };
+        let node = Arc::new(Node::new(config.name.as_str(), socket, 0, config.max_in_flight));
+        for model in &config.models {
+            pool.add(model, Arc::clone(&node));
+        }
+    }
+}
