@@ -135,7 +135,8 @@ fn nginx(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
             "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/nginx.err;
              events {{ worker_connections 4096; }}
              http {{ access_log off; {temporary}
-               upstream stub {{ server {upstream}; keepalive 512; }}
+               upstream stub {{ server {upstream}; keepalive 512; keepalive_requests 100000000; }}
+               keepalive_requests 100000000;
                server {{ listen 127.0.0.1:{port}; client_max_body_size 0;
                  location / {{ proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection \"\";
                    proxy_buffering off; proxy_read_timeout 600s; }} }} }}",
