@@ -36,10 +36,10 @@ impl Drop for Waiting<'_> {
 }
 
 impl Gate {
-    /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
+    /// Lets `places` requests (as many as a semaphore can count) run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
             depth: queue.depth,
             patience: queue.wait,
@@ -96,6 +96,11 @@ mod tests {
         assert_eq!(came.recv().await, Some("first"));
         assert_eq!(came.recv().await, Some("second"));
         assert_eq!(gate.waiting(), 0);
+    }
+
+    #[test]
+    fn more_places_than_can_be_counted_are_as_many_as_can() {
+        let _gate = gate(usize::MAX, 0);
     }
 
     #[tokio::test(start_paused = true)]
