@@ -66,7 +66,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Who gets the paths that Arriero does not answer itself.
     pub passthrough: Option<PassthroughConfig>,
-    /// Browser origins allowed beside Ollama's own, `*` allowed as a wildcard and one text with commas as a list.
+    /// Browser origins allowed beside Ollama's own, `*` allowed as a wildcard. A text with commas is a list too.
     pub origins: Vec<String>,
     /// Send `X-Arriero-*` response headers.
     pub headers: bool,
