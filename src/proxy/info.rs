@@ -28,6 +28,7 @@ pub(super) async fn serve(
             return reply::whole(session, head, "Ollama is running").await;
         }
         Endpoint::Health => return health(proxy, session, ctx).await,
+        Endpoint::Version => return reply::json(proxy, session, ctx, ollama::version()).await,
         _ => {}
     }
     let wanted = endpoint.clone();
@@ -38,7 +39,6 @@ pub(super) async fn serve(
 
 fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String) -> Result<Vec<u8>, Error> {
     Ok(match endpoint {
-        Endpoint::Version => ollama::version(),
         Endpoint::Tags => ollama::tags(&dispatch.cards()),
         Endpoint::Ps => ollama::ps(&dispatch.loaded(), OffsetDateTime::now_utc()),
         Endpoint::Models => openai::models(&dispatch.cards()),
