@@ -46,7 +46,15 @@ pub enum Error {
     Unsupported {
         /// As the client wrote it.
         model: String,
-        /// `chat`, `generate`, `thinking`, `tools`, `insert`, `vision`, `embed`.
+        /// `chat`, `generate`, `thinking`.
+        capability: &'static str,
+    },
+    /// The same, as Ollama says it of what is asked for beside text.
+    #[error("{model} does not support {capability}")]
+    Incapable {
+        /// The full name, such as `registry.ollama.ai/library/demo:latest`.
+        model: String,
+        /// `tools`, `insert`, `vision`.
         capability: &'static str,
     },
     /// The endpoint exists in the mirrored API but is not built.
@@ -157,7 +165,9 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::MissingBody | Self::Invalid { .. } | Self::Unsupported { .. } => StatusCode::BAD_REQUEST,
+            Self::MissingBody | Self::Invalid { .. } | Self::Unsupported { .. } | Self::Incapable { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ModelNotFound { .. } | Self::ModelNotPulled { .. } | Self::NoSuchPath => {
                 StatusCode::NOT_FOUND
@@ -191,7 +201,7 @@ impl Error {
             Self::Invalid { .. } => "invalid_request",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::ModelNotFound { .. } | Self::ModelNotPulled { .. } => "model_not_found",
-            Self::Unsupported { .. } => "unsupported",
+            Self::Unsupported { .. } | Self::Incapable { .. } => "unsupported",
             Self::NotImplemented { .. } => "not_implemented",
             Self::NoSuchPath => "no_such_path",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::range;
+
 /// How many requests may wait for a place to run, and how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,5 +20,13 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self { depth: 512, wait: Duration::from_secs(60) }
+    }
+}
+
+impl QueueConfig {
+    /// What is wrong, with the key it is wrong with.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let depth = range::fault(self.depth as u64, 0..=1_000_000);
+        depth.map(|message| ("depth", message)).into_iter().collect()
     }
 }

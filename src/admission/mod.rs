@@ -46,7 +46,7 @@ impl Drop for Inside {
 }
 
 impl Gate {
-    /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
+    /// Lets `places` requests (as many as a semaphore can count) run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
         let places = places.min(Semaphore::MAX_PERMITS);
         Self {
@@ -112,6 +112,11 @@ mod tests {
         drop(running);
         assert_eq!(came.recv().await, Some("first"));
         assert_eq!(came.recv().await, Some("second"));
+    }
+
+    #[test]
+    fn more_places_than_can_be_counted_are_as_many_as_can() {
+        let _gate = gate(usize::MAX, 0);
     }
 
     #[tokio::test(start_paused = true)]

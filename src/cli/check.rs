@@ -4,7 +4,7 @@ use std::io::{self, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, Loaded, Refused, Sources};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// 0 if the configuration can be served, 2 if not.
+/// 0 if there is nothing wrong, 2 if there is. A model file that cannot be opened is wrong here, though `serve` starts without it.
 pub fn run(args: Args) -> ExitCode {
     match check(&super::sources(args.config), &mut stdout().lock(), &mut stderr().lock()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -25,18 +25,14 @@ pub fn run(args: Args) -> ExitCode {
 
 /// Problems and notices go to `err`, the summary to `out`. Whether there was no problem.
 fn check(sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<bool> {
-    let loaded = config::load(sources);
-    if let Ok(loaded) = &loaded {
-        for notice in &loaded.notices {
-            writeln!(err, "{notice}")?;
-        }
-    }
-    match loaded {
-        Ok(Loaded { config, missing_files, .. }) if missing_files.is_empty() => {
+    match config::load(sources) {
+        Ok(Loaded { config, missing_files, notices }) if missing_files.is_empty() => {
+            super::notify(&notices, err)?;
             writeln!(out, "{}", summary(sources, &config))?;
             Ok(true)
         }
-        Ok(Loaded { missing_files: problems, .. }) | Err(problems) => {
+        Ok(Loaded { missing_files: problems, notices, .. }) | Err(Refused { problems, notices }) => {
+            super::notify(&notices, err)?;
             super::report(&problems, err)?;
             Ok(false)
         }
@@ -96,6 +92,20 @@ mod tests {
         let (is_ok, _, err) = checked("models: { small: { path: /no/such.gguf } }\n");
         assert!(!is_ok);
         assert!(err.ends_with("\n1 problem in the configuration\n"), "{err}");
+    }
+
+    #[test]
+    fn notices_are_printed_whether_or_not_there_are_problems() {
+        for (listen, is_sound) in [("127.0.0.1:1", true), ("here", false)] {
+            let env = [("OLLAMA_MODELS", "/m"), ("ARRIERO__LISTEN", listen)];
+            let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let mut err = Vec::new();
+            assert_eq!(
+                check(&Sources { env, ..Sources::default() }, &mut Vec::new(), &mut err).unwrap(),
+                is_sound
+            );
+            assert!(err.starts_with(b"OLLAMA_MODELS has no effect"));
+        }
     }
 
     #[test]

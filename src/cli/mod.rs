@@ -99,6 +99,11 @@ fn sources(file: Option<std::path::PathBuf>) -> Sources {
     Sources { file: file.or_else(named), env, listen: None, admin: None }
 }
 
+/// One line per notice.
+fn notify(notices: &[String], out: &mut dyn Write) -> std::io::Result<()> {
+    notices.iter().try_for_each(|notice| writeln!(out, "{notice}"))
+}
+
 /// One line per problem, then how many there are.
 fn report(problems: &[Problem], out: &mut dyn Write) -> std::io::Result<()> {
     for problem in problems {

@@ -25,9 +25,10 @@ pub fn run(args: Args) -> ExitCode {
     let sources = config::Sources { listen: args.listen, admin: args.admin, ..super::sources(args.config) };
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
-        Err(problems) => {
+        Err(config::Refused { problems, notices }) => {
+            let mut err = stderr().lock();
             // Without a stderr the exit status has to say it.
-            let _ = super::report(&problems, &mut stderr().lock());
+            let _ = super::notify(&notices, &mut err).and_then(|()| super::report(&problems, &mut err));
             return super::MISUSE.into();
         }
     };

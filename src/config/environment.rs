@@ -1,6 +1,7 @@
 //! `ARRIERO__SECTION__KEY`: environment variables that override the config file.
 //!
-//! `ARRIERO__QUEUE__DEPTH=10` is `queue.depth: 10`; the value is YAML, so lists and mappings can be given in flow style.
+//! `ARRIERO__QUEUE__DEPTH=10` is `queue.depth: 10`. A value is read as YAML where it is a list, a mapping or a text in quotes
+//! (`[a, b]`, `{a: 1}`, `"7"`); anything else is a number, a boolean or a text as it stands, whatever YAML would see in it.
 //! Letters match in any case, and `_` any character that a variable's name cannot have: `ARRIERO__MODELS__LLAMA3_2__PARALLEL`
 //! finds the model `llama3.2`. A number selects an entry of a list.
 
@@ -19,14 +20,26 @@ pub fn overlay(tree: &mut Node, env: &BTreeMap<String, String>, problems: &mut V
     for (name, value) in env {
         let Some(keys) = name.strip_prefix(PREFIX) else { continue };
         let name: Arc<str> = name.as_str().into();
-        let (value, mistakes) = yaml::parse(value, Origin::Variable(Arc::clone(&name)));
-        problems.extend(mistakes);
+        let value = read(value, &name);
         let place = Place::Variable(name);
         match find(tree, keys, &place) {
             Ok(node) => node.overlay(value),
             Err(message) => problems.push(Problem { place, path: Path::default(), message }),
         }
     }
+}
+
+/// The value of variable `name`; nothing if it is blank. What starts like YAML and is none is a text too: `[::1]:80`.
+fn read(value: &str, name: &Arc<str>) -> Node {
+    let value = value.trim();
+    if value.starts_with(['[', '{', '"', '\'']) {
+        let (node, mistakes) = yaml::parse(value, Origin::Variable(Arc::clone(name)));
+        if mistakes.is_empty() {
+            return node;
+        }
+    }
+    let data = if value.is_empty() { Data::Null } else { yaml::plain(value) };
+    Node::new(Place::Variable(Arc::clone(name)), data)
 }
 
 /// The value that `keys` mean, made if it is not there.

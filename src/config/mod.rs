@@ -10,6 +10,7 @@ mod decode;
 mod environment;
 mod limits;
 mod ollama;
+mod origins;
 mod passthrough;
 mod problem;
 mod rules;
@@ -65,7 +66,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Who gets the paths that Arriero does not answer itself.
     pub passthrough: Option<PassthroughConfig>,
-    /// Browser origins allowed beside Ollama's own, `*` allowed as a wildcard.
+    /// Browser origins allowed beside Ollama's own, `*` allowed as a wildcard. A text with commas is a list too.
     pub origins: Vec<String>,
     /// Send `X-Arriero-*` response headers.
     pub headers: bool,
@@ -121,8 +122,17 @@ pub struct Loaded {
     pub notices: Vec<String>,
 }
 
-/// Reads everything, or says everything that is wrong, in the order of the file.
-pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+/// Why there is no configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// Everything that is wrong, in the order of the file.
+    pub problems: Vec<Problem>,
+    /// As in [`Loaded`].
+    pub notices: Vec<String>,
+}
+
+/// Reads everything, or says everything that is wrong.
+pub fn load(sources: &Sources) -> Result<Loaded, Refused> {
     let mut problems = Vec::new();
     let ollama = ollama::read(&sources.env);
     let mut tree = ollama.root;
@@ -130,6 +140,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     environment::overlay(&mut tree, &sources.env, &mut problems);
     flags(&mut tree, sources);
     add_models(&mut tree, &ollama.model);
+    origins::spread(&mut tree);
 
     if let Some(config) = decode::decode::<Config>(&mut tree, &mut problems) {
         problems.extend(rules::faults(&config, &tree));
@@ -140,7 +151,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         problems.extend(missing_files);
     }
     problems.sort();
-    Err(problems)
+    Err(Refused { problems, notices: ollama.notices })
 }
 
 /// The config file's tree with its references replaced; empty without a file.

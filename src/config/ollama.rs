@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::address;
 use super::problem::Place;
 use super::tree::{Data, Node};
 use super::yaml;
+use super::{address, origins};
 use serde::Deserialize as _;
 
 use crate::units::KeepAlive;
@@ -34,7 +34,7 @@ pub fn read(env: &BTreeMap<String, String>) -> Ollama {
     reader.put(&mut root, "OLLAMA_LOAD_TIMEOUT", &["workers", "load_timeout"], load_timeout);
     reader.put(&mut root, "OLLAMA_MAX_LOADED_MODELS", &["workers", "max_loaded"], whole);
     reader.put(&mut root, "OLLAMA_MAX_QUEUE", &["queue", "depth"], whole);
-    reader.put(&mut root, "OLLAMA_ORIGINS", &["origins"], origins);
+    reader.put(&mut root, "OLLAMA_ORIGINS", &["origins"], origin_list);
     reader.put(&mut root, "OLLAMA_DEBUG", &["log", "level"], level);
     reader.put(&mut model, "OLLAMA_NUM_PARALLEL", &["parallel"], at_least_one);
     reader.put(&mut model, "OLLAMA_CONTEXT_LENGTH", &["context"], whole);
@@ -141,11 +141,8 @@ fn at_least_one(value: &str) -> Result<Data, &'static str> {
     }
 }
 
-fn origins(value: &str) -> Result<Data, &'static str> {
-    let origins = value.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-    Ok(Data::List(
-        origins.map(|origin| Node::text(Place::Variable("OLLAMA_ORIGINS".into()), origin)).collect(),
-    ))
+fn origin_list(value: &str) -> Result<Data, &'static str> {
+    Ok(origins::split(value, &Place::Variable("OLLAMA_ORIGINS".into())))
 }
 
 /// Go's booleans; a number of 2 or more is Ollama's trace.

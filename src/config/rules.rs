@@ -1,14 +1,19 @@
 //! What serde cannot see: each section's own rules, and those between sections.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Config;
 use super::problem::{Path, Problem};
 use super::tree::Node;
+use crate::dialect::name;
+use crate::units::range;
 
 /// Everything that is wrong with `config`, placed by the tree it was read from.
 pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
+    report.section(&Path(Vec::new()), threads(config));
+    report.section(&Path::keys(["queue"]), config.queue.faults());
     report.section(&Path::keys(["workers"]), config.workers.faults());
     report.section(&Path::keys(["limits"]), config.limits.faults());
     if let Some(passthrough) = &config.passthrough {
@@ -35,6 +40,11 @@ pub fn missing_files(config: &Config, tree: &Node) -> Vec<Problem> {
         }
     }
     report.problems
+}
+
+/// What is wrong with keys of the root.
+fn threads(config: &Config) -> Vec<(&'static str, String)> {
+    range::fault(config.threads as u64, 0..=1024).map(|message| ("threads", message)).into_iter().collect()
 }
 
 struct Report<'a> {
@@ -66,8 +76,12 @@ impl Report<'_> {
 
     /// Paths of the entries of a list that could be read: their numbers in the file, not in what is left.
     fn items(&self, key: &str) -> Vec<Path> {
-        let list = Path::keys([key]);
-        self.tree.get(key).map_or_else(Vec::new, |node| node.sound_indices().map(|i| list.index(i)).collect())
+        self.items_of(&Path::keys([key]))
+    }
+
+    fn items_of(&self, list: &Path) -> Vec<Path> {
+        let node = self.tree.at(&list.0);
+        node.map_or_else(Vec::new, |node| node.sound_indices().map(|i| list.index(i)).collect())
     }
 
     fn addresses(&mut self, config: &Config) {
@@ -79,48 +93,65 @@ impl Report<'_> {
         }
     }
 
-    /// Names and aliases of models and names of nodes share one space, in which letters match in any case and `:latest` is
-    /// understood.
+    /// Names and aliases of models and names of nodes share one space, in which letters match in any case and default parts
+    /// such as `:latest` may be there or not.
     fn names(&mut self, config: &Config) {
         let mut taken: BTreeMap<String, Path> = BTreeMap::new();
+        // Model by key of each of its names, which is what the names in a node's list are looked up in.
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
         for (name, model) in &config.models {
             let path = Path::keys(["models", name]);
-            self.claim(&mut taken, name, path.clone());
-            for (alias, path) in model.aliases.iter().zip(self.aliases(&path)) {
-                self.claim(&mut taken, alias, path);
+            let names = std::iter::once(path.clone()).chain(self.items_of(&path.key("aliases")));
+            for (alias, path) in std::iter::once(name).chain(&model.aliases).zip(names) {
+                if let Some(key) = self.claim(&mut taken, alias, path) {
+                    owners.insert(key, name.clone());
+                }
             }
         }
         for (node, path) in config.nodes.iter().zip(self.items("nodes")) {
             self.claim(&mut taken, &node.name, path.key("name"));
+            self.served(&node.models, &path.key("models"), &owners);
         }
     }
 
-    fn aliases(&self, model: &Path) -> Vec<Path> {
-        let list = model.key("aliases");
-        match self.tree.at(&list.0) {
-            Some(node) => node.sound_indices().map(|i| list.index(i)).collect(),
-            None => Vec::new(),
+    /// The models of one node: names, and no model twice, for it would get its places twice.
+    fn served(&mut self, models: &[String], list: &Path, owners: &BTreeMap<String, String>) {
+        let mut served: BTreeMap<String, Path> = BTreeMap::new();
+        for (name, path) in models.iter().zip(self.items_of(list)) {
+            let Some(key) = self.key(name, &path) else { continue };
+            match served.entry(owners.get(&key).cloned().unwrap_or(key)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(path);
+                }
+                Entry::Occupied(first) => {
+                    self.add(path, format!("{name:?} is the same model as {}", first.get()));
+                }
+            }
         }
     }
 
-    fn claim(&mut self, taken: &mut BTreeMap<String, Path>, name: &str, path: Path) {
-        if !is_name(name) {
+    /// Takes `name`; its key, if nobody has it yet.
+    fn claim(&mut self, taken: &mut BTreeMap<String, Path>, name: &str, path: Path) -> Option<String> {
+        let key = self.key(name, &path)?;
+        if let Some(first) = taken.get(&key) {
+            let message = format!("the name {name:?} is taken by {first}");
+            self.add(path, message);
+            return None;
+        }
+        taken.insert(key.clone(), path);
+        Some(key)
+    }
+
+    /// The key of `name`, if clients can ask for a model of this name.
+    fn key(&mut self, name: &str, path: &Path) -> Option<String> {
+        let key = name::key(name);
+        if key.is_none() {
             let message = format!(
-                "{name:?} cannot be a name: expected letters, digits and any of _ - . : / after a letter, digit or _"
+                "{name:?} cannot be a name: expected [[host/]namespace/]model[:tag] of letters, digits, _ - and ."
             );
-            return self.add(path, message);
+            self.add(path.clone(), message);
         }
-        let folded = name.to_lowercase();
-        let folded = folded.strip_suffix(":latest").unwrap_or(&folded).to_owned();
-        match taken.get(&folded) {
-            Some(first) => {
-                let message = format!("the name {name:?} is taken by {first}");
-                self.add(path, message);
-            }
-            None => {
-                taken.insert(folded, path);
-            }
-        }
+        key
     }
 
     fn origins(&mut self, config: &Config) {
@@ -130,10 +161,4 @@ impl Report<'_> {
             }
         }
     }
-}
-
-/// Whether Ollama's clients can ask for a model of this name.
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:/".contains(c))
 }

@@ -1,10 +1,12 @@
 //! What a dialect needs to know of a model to list or describe it. The proxy fills these in.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use super::Capability;
 
-/// A model that can be asked for.
+/// A model that can be asked for. Of one that only nodes serve nothing but the name is known; the rest is empty.
 #[derive(Clone, Debug)]
 pub struct ModelCard {
     /// The configured name, no tag.
@@ -30,9 +32,9 @@ pub struct ModelCard {
     /// Where the file is, for the `FROM` line of `modelfile`.
     pub path: String,
     /// GGUF key/values: scalars and arrays, `general.name` and `tokenizer.chat_template` left out, arrays over five entries
-    /// as null.
+    /// as null unless the card is for `verbose`.
     pub model_info: serde_json::Map<String, serde_json::Value>,
-    /// Name, type and shape of every tensor; fetched only for `verbose`.
+    /// Name, type and shape of every tensor; only in a card for `verbose`.
     pub tensors: Vec<(String, String, Vec<u64>)>,
 }
 
@@ -64,7 +66,7 @@ pub struct Details {
 #[derive(Clone, Debug)]
 pub struct LoadedModel {
     /// What it is.
-    pub card: ModelCard,
+    pub card: Arc<ModelCard>,
     /// Bytes in use, all replicas.
     pub memory: u64,
     /// The part on GPUs.

@@ -9,6 +9,7 @@ mod endpoint;
 mod image;
 mod json;
 mod logprob;
+pub mod name;
 pub mod ollama;
 pub mod openai;
 #[cfg(test)]
@@ -84,6 +85,18 @@ impl Capability {
             Self::Vision => "vision",
         }
     }
+
+    /// What a client is told that asks `model` for it in vain. `words` is what it asked for.
+    fn missing(self, model: &str, words: &'static str) -> Error {
+        match self {
+            Self::Completion | Self::Embedding | Self::Thinking => {
+                Error::Unsupported { model: model.to_owned(), capability: words }
+            }
+            Self::Insert | Self::Tools | Self::Vision => {
+                Error::Incapable { model: name::full(model), capability: words }
+            }
+        }
+    }
 }
 
 /// Times of one request that only the proxy knows, for the answer's last line.
@@ -114,7 +127,8 @@ pub struct Whole {
 
 /// Turns results into a dialect's bytes. One per request; it may hold state (an id, "first chunk sent").
 ///
-/// What a request cannot ask for need not be written: a request for vectors never streams, one for text never embeds.
+/// What a request cannot ask for need not be written: a request for vectors never streams, one for text never embeds, and
+/// nothing in OpenAI's API asks for a load.
 pub trait Render: Send {
     /// `Content-Type` of a streamed answer.
     fn stream_type(&self) -> &'static str {
@@ -142,7 +156,9 @@ pub trait Render: Send {
     }
 
     /// The answer to [`Work::Load`] (`loaded`) or [`Work::Unload`] (not `loaded`), as one JSON body.
-    fn loaded(&mut self, loaded: bool, spent: &Spent) -> Vec<u8>;
+    fn loaded(&mut self, _loaded: bool, _spent: &Spent) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// Parses the body of an inference endpoint.

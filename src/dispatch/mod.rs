@@ -8,11 +8,12 @@
 //! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
 
 mod config;
+mod describe;
 mod exchange;
 mod place;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,10 +23,11 @@ pub use config::RetryConfig;
 pub use target::Target;
 
 use crate::admission::{Gate, QueueConfig};
+use crate::dialect::ModelCard;
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
 use crate::generation::{Embedding, Embeddings, Generation};
-use crate::library::{Library, Model};
+use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
 use crate::telemetry::Metrics;
@@ -39,9 +41,10 @@ pub struct Dispatch {
     supervisor: Arc<Supervisor>,
     pool: Arc<Pool>,
     strategy: Box<dyn Strategy>,
+    /// By [`Target::name`].
     gates: HashMap<String, Arc<Gate>>,
-    /// Models that only nodes of the config serve.
-    remote: Vec<Arc<str>>,
+    /// Models that only nodes of the config serve, by [`Target::name`].
+    remote: BTreeMap<Arc<str>, Arc<ModelCard>>,
     upstream: Upstream,
     retry: RetryConfig,
     metrics: Arc<Metrics>,
@@ -62,7 +65,7 @@ pub struct Parts {
     pub queue: QueueConfig,
     /// The `retry` section.
     pub retry: RetryConfig,
-    /// The `nodes` section; its nodes are in the pool already.
+    /// The `nodes` section; its nodes are in the pool already, under [`Library::canonical`] names.
     pub nodes: Vec<NodeConfig>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
@@ -76,13 +79,14 @@ impl Dispatch {
             let parallel = usize::try_from(model.config.parallel).unwrap_or(usize::MAX);
             places.insert(model.name.clone(), parallel.saturating_mul(model.config.replicas));
         }
-        let mut remote: Vec<Arc<str>> = Vec::new();
+        let mut remote = BTreeMap::new();
         for node in &parts.nodes {
-            for model in &node.models {
-                if !places.contains_key(model) {
-                    remote.push(model.as_str().into());
+            for model in node.models.iter().map(|model| parts.library.canonical(model)) {
+                if !places.contains_key(&model) {
+                    remote.insert(model.as_str().into(), Arc::new(library::elsewhere(&model)));
                 }
-                *places.entry(model.clone()).or_default() += node.max_in_flight;
+                let places = places.entry(model).or_default();
+                *places = places.saturating_add(node.max_in_flight);
             }
         }
         let gates = places
@@ -158,16 +162,6 @@ impl Dispatch {
         if let Some(model) = &target.model {
             self.supervisor.unload(model);
         }
-    }
-
-    /// The configured models.
-    pub fn models(&self) -> Vec<Arc<Model>> {
-        self.library.models()
-    }
-
-    /// The owner of the workers.
-    pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
     }
 
     /// No new flights; returns when the running ones have ended.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::Dispatch;
-use crate::dialect::{Call, Capability};
+use crate::dialect::Call;
 use crate::error::Error;
 use crate::library::Model;
 
 /// A model that can be asked.
 #[derive(Clone)]
 pub struct Target {
-    /// The configured name; bounded, so it may be a metric label.
+    /// As [`crate::library::Library::canonical`] spells it; one of the configured ones, so it may be a metric label.
     pub name: Arc<str>,
     /// The configured model; `None` if only nodes of the config serve it.
     pub model: Option<Arc<Model>>,
@@ -24,14 +24,14 @@ impl Dispatch {
         if let Some(objection) = call.objection.take() {
             return Err(objection);
         }
-        if let Some(model) = &target.model {
-            for (capability, error) in call.needs.drain(..) {
-                if !able(model, capability) {
-                    return Err(error);
-                }
-            }
+        match &target.model {
+            Some(model) => match unmet_need(model, call) {
+                Some(error) => Err(error),
+                None => Ok(target),
+            },
+            // What a node can do is not known here; it will say.
+            None => Ok(target),
         }
-        Ok(target)
     }
 
     /// The model that `name` means, if any.
@@ -39,13 +39,118 @@ impl Dispatch {
         if let Some(model) = self.library.resolve(name)? {
             return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model) }));
         }
-        let bare = name.strip_suffix(":latest").unwrap_or(name);
-        let remote = self.remote.iter().find(|remote| remote.eq_ignore_ascii_case(bare));
-        Ok(remote.map(|remote| Target { name: Arc::clone(remote), model: None }))
+        let remote = self.remote.get_key_value(self.library.canonical(name).as_str());
+        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None }))
     }
 }
 
-/// A file that cannot be read claims nothing; loading it will say what is wrong with it, so nothing is refused here.
-fn able(model: &Model, capability: Capability) -> bool {
-    model.card().is_err() || model.can(capability)
+/// The error for the first thing that the call needs and the model cannot do. A file that cannot be read claims nothing;
+/// loading it will say what is wrong with it, so nothing is refused here.
+fn unmet_need(model: &Model, call: &mut Call) -> Option<Error> {
+    if call.needs.is_empty() {
+        return None;
+    }
+    let card = model.card().ok()?;
+    let mut needs = call.needs.drain(..);
+    needs.find(|(capability, _)| !card.capabilities.contains(capability)).map(|(_, error)| error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dispatch::Parts;
+    use crate::library::Library;
+    use crate::node::{Node, NodeConfig, Pool};
+    use crate::telemetry::Metrics;
+    use crate::worker::Supervisor;
+
+    /// The embedded model as `Small` with the alias `tiny`, and one node that serves `served`.
+    fn dispatch(dir: &std::path::Path, served: &[&str]) -> Dispatch {
+        let small: Value = json!({"path": "builtin:demo", "aliases": ["tiny"], "parallel": 1});
+        let small = serde_json::from_value(small).unwrap();
+        let library = Arc::new(Library::open([("Small".to_owned(), small)], dir));
+        let node = json!({"name": "box", "url": "unix:/box", "models": served, "max_in_flight": usize::MAX});
+        let node: NodeConfig = serde_json::from_value(node).unwrap();
+        let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
+        for model in &node.models {
+            pool.add(&library.canonical(model), Arc::new(Node::new("box", "/box".into(), 0, 1)));
+        }
+        let supervisor = Arc::new(Supervisor::new(
+            Default::default(),
+            Arc::clone(&library),
+            Arc::clone(&pool),
+            Arc::clone(&metrics),
+            "/bin/false".into(),
+            dir.to_owned(),
+        ));
+        Dispatch::new(Parts {
+            library,
+            supervisor,
+            pool,
+            strategy: crate::routing::build(&Default::default()),
+            queue: Default::default(),
+            retry: Default::default(),
+            nodes: vec![node],
+            metrics,
+        })
+    }
+
+    #[test]
+    fn a_model_of_a_node_answers_to_every_spelling_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["Llama3:latest"]);
+        for name in ["llama3", "Llama3:latest", "library/LLAMA3"] {
+            let target = dispatch.find(name).unwrap().unwrap();
+            assert!(target.model.is_none() && dispatch.gates.contains_key(&*target.name), "{name}");
+            assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
+        }
+        assert!(dispatch.find("llama3:8b").unwrap().is_none());
+        assert!(dispatch.find("no name").is_err());
+    }
+
+    #[test]
+    fn a_node_that_serves_a_model_of_the_library_stands_behind_the_same_gate() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["small", "TINY:latest"] {
+            let dispatch = dispatch(dir.path(), &[name]);
+            let target = dispatch.find("small").unwrap().unwrap();
+            assert_eq!((&*target.name, dispatch.gates.len()), ("Small", 1), "{name}");
+            assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
+            assert!(dispatch.remote.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_model_cannot_do_is_refused_in_the_order_of_the_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["elsewhere"]);
+        let asked = |model: &str, think: bool| {
+            let body = json!({"model": model, "messages": [{"role": "user", "content": "", "images": ["AA=="]}],
+                "tools": [{"type": "function", "function": {"name": "f"}}], "think": think});
+            let body = body.to_string();
+            let mut call = crate::dialect::parse(&crate::dialect::Endpoint::Chat, body.as_bytes()).unwrap();
+            dispatch.target(&mut call).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let refusal = |text: &str| Err(text.to_owned());
+        assert_eq!(asked("Tiny", true), refusal("\"Tiny\" does not support thinking"));
+        let full_name = "registry.ollama.ai/library/Tiny:latest";
+        assert_eq!(asked("Tiny", false), refusal(&format!("{full_name} does not support tools")));
+        assert_eq!(asked("elsewhere", true), Ok(()));
+    }
+
+    #[test]
+    fn models_of_nodes_are_listed_and_shown_by_their_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["elsewhere"]);
+        let names: Vec<_> = dispatch.cards().iter().map(|card| card.name.clone()).collect();
+        assert_eq!(names, ["Small", "elsewhere"]);
+        assert_eq!(dispatch.card("ELSEWHERE:latest", true).unwrap().name, "elsewhere");
+        let (brief, full) = (dispatch.card("tiny", false).unwrap(), dispatch.card("tiny", true).unwrap());
+        assert!(brief.tensors.is_empty() && !full.tensors.is_empty());
+        assert_eq!(dispatch.card("no", false).err(), Some(Error::ModelNotFound { name: "no".into() }));
+    }
 }

@@ -7,21 +7,51 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::gguf::{self, Header};
+use super::gguf::{self, Detail, Header};
 use super::{ModelConfig, quantization};
 use crate::dialect::{Capability, Details, ModelCard};
 
+/// The card of a model that only nodes serve: its name is all that is known of it.
+pub fn elsewhere(name: &str) -> ModelCard {
+    ModelCard {
+        name: name.to_owned(),
+        modified: SystemTime::UNIX_EPOCH.into(),
+        size: 0,
+        // Not left empty: `ollama list` cuts the first twelve digits off without looking.
+        digest: hex(Sha256::digest(name)),
+        details: Details::default(),
+        capabilities: Vec::new(),
+        template: String::new(),
+        system: String::new(),
+        parameters: Vec::new(),
+        license: String::new(),
+        path: name.to_owned(),
+        tensors: Vec::new(),
+        model_info: Map::new(),
+    }
+}
+
 /// Reads the header of `path` and describes the model in it. Errors in words.
-pub(super) fn read(name: &str, config: &ModelConfig, path: &Path) -> Result<ModelCard, String> {
+pub(super) fn read(
+    name: &str,
+    config: &ModelConfig,
+    path: &Path,
+    detail: Detail,
+) -> Result<ModelCard, String> {
     let in_words = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(|error| in_words(&error))?;
     let facts = file.metadata().map_err(|error| in_words(&error))?;
     let modified = facts.modified().map_err(|error| in_words(&error))?;
     let reader = BufReader::with_capacity(1 << 20, file);
-    let header = gguf::read(reader, facts.len()).map_err(|error| in_words(&error))?;
-    Ok(describe(name, config, path, facts.len(), modified, header))
+    let header = gguf::read(reader, facts.len(), detail).map_err(|error| in_words(&error))?;
+    let tensors = match detail {
+        Detail::Brief => Vec::new(),
+        Detail::Full => tensors(&header),
+    };
+    Ok(ModelCard { tensors, ..describe(name, config, path, facts.len(), modified, header) })
 }
 
+/// Everything but the tensors.
 fn describe(
     name: &str,
     config: &ModelConfig,
@@ -33,8 +63,6 @@ fn describe(
     let capabilities = capabilities(&header);
     let digest = digest(&header, size, modified);
     let details = details(&header);
-    let tensors = header.tensors.iter();
-    let tensors = tensors.map(|t| (t.name.clone(), quantization::tensor_type(t.kind), t.shape.clone()));
     let text = |key: &str| header.metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     ModelCard {
         name: name.to_owned(),
@@ -48,9 +76,14 @@ fn describe(
         parameters: parameters(config),
         license: text("general.license"),
         path: path.display().to_string(),
-        tensors: tensors.collect(),
+        tensors: Vec::new(),
         model_info: model_info(header),
     }
+}
+
+fn tensors(header: &Header) -> Vec<(String, String, Vec<u64>)> {
+    let tensors = header.tensors.iter();
+    tensors.map(|t| (t.name.clone(), quantization::tensor_type(t.kind), t.shape.clone())).collect()
 }
 
 /// Only what the engine can do: it neither parses tool calls or thinking nor sees images yet, so a template or a projector
@@ -131,7 +164,11 @@ fn digest(header: &Header, size: u64, modified: SystemTime) -> String {
     hasher.update(size.to_le_bytes());
     hasher.update(since_epoch.as_nanos().to_le_bytes());
     hasher.update(header.fingerprint);
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hasher.finalize())
+}
+
+fn hex(hash: impl AsRef<[u8]>) -> String {
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -145,7 +182,7 @@ mod tests {
     }
 
     fn card_of(file: &[u8]) -> ModelCard {
-        let header = gguf::read(file, file.len() as u64).unwrap();
+        let header = gguf::read(file, file.len() as u64, Detail::Brief).unwrap();
         describe("m", &config(), Path::new("/m.gguf"), 123, SystemTime::UNIX_EPOCH, header)
     }
 
@@ -169,13 +206,27 @@ mod tests {
         assert_eq!(card.details.quantization_level, "Q8_0");
         assert_eq!((card.details.context_length, card.details.embedding_length), (2048, 64));
         assert_eq!(card.capabilities, [Capability::Completion]);
-        assert_eq!(card.tensors, [("token_embd.weight".to_owned(), "Q8_0".to_owned(), vec![64, 1000])]);
         assert_eq!(card.model_info["general.parameter_count"], 64_000);
         assert!(!card.model_info.contains_key("general.name"));
         assert!(!card.model_info.contains_key("tokenizer.chat_template"));
         let names: Vec<_> = card.parameters.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["top_k", "stop"]);
         assert_eq!(card.digest.len(), 64);
+    }
+
+    #[test]
+    fn tensors_have_names_types_and_shapes() {
+        let file = Writer::default().tensor("token_embd.weight", 8, &[64, 1000]).finish();
+        let header = gguf::read(file.as_slice(), file.len() as u64, Detail::Full).unwrap();
+        assert_eq!(tensors(&header), [("token_embd.weight".to_owned(), "Q8_0".to_owned(), vec![64, 1000])]);
+    }
+
+    #[test]
+    fn a_model_elsewhere_has_a_name_and_an_identity_and_claims_nothing() {
+        let card = elsewhere("m");
+        assert_eq!((card.name.as_str(), card.size, card.digest.len()), ("m", 0, 64));
+        assert_ne!(card.digest, elsewhere("n").digest);
+        assert!(card.capabilities.is_empty() && card.model_info.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::Options;
 use crate::generation::seam::KvType;
-use crate::units::KeepAlive;
+use crate::units::{KeepAlive, range};
 
 /// How one model is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,13 +15,13 @@ pub struct ModelConfig {
     /// Other names it answers to.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// Workers of this model.
+    /// Workers of this model; 1 to 64.
     #[serde(default = "one")]
     pub replicas: usize,
     /// Context per sequence in tokens; 0: what the model was trained with, at most 4096.
     #[serde(default)]
     pub context: u32,
-    /// Requests decoded together in one worker.
+    /// Requests decoded together in one worker; 1 to 256.
     #[serde(default = "four")]
     pub parallel: u32,
     /// Number format of the KV cache.
@@ -87,12 +87,17 @@ impl ModelConfig {
 
     /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_fault`].
     pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
-        let least_one =
-            [("replicas", self.replicas == 0), ("parallel", self.parallel == 0), ("batch", self.batch == 0)];
-        for (key, _) in least_one.into_iter().filter(|(_, is_zero)| *is_zero) {
-            faults.push((key, "must be at least 1".to_owned()));
-        }
+        let ranges = [
+            ("replicas", self.replicas as u64, 1..=64),
+            // llama.cpp's own limit of sequences.
+            ("parallel", self.parallel.into(), 1..=256),
+            ("threads", self.threads.into(), 0..=1024),
+            ("batch", self.batch.into(), 1..=65_536),
+        ];
+        let mut faults: Vec<_> = ranges
+            .into_iter()
+            .filter_map(|(key, value, range)| Some((key, range::fault(value, range)?)))
+            .collect();
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
         }

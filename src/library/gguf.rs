@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 const MAX_HEADER: u64 = 256 << 20;
 /// Chat templates and licences are below 1 MiB.
 const MAX_STRING: u64 = 16 << 20;
-/// Longer arrays are of no use to anybody reading about a model, so only their presence is kept.
+/// Longer arrays are of no use to most who read about a model, so only their presence is kept.
 const MAX_ARRAY: u64 = 5;
+/// Elements of longer arrays that are kept in full detail, all arrays together: three times what the largest vocabulary has
+/// with its scores, types and merges. An element takes some 50 bytes of memory, however few it has in the file.
+const MAX_ELEMENTS: u64 = 4 << 20;
 /// Bytes of the shortest key/value (empty key, one byte) and of the shortest tensor description (scalar, empty name).
 const MIN_PAIR: u64 = 8 + 4 + 1;
 const MIN_TENSOR: u64 = 8 + 4 + 4 + 8;
@@ -41,10 +44,19 @@ pub(super) enum Error {
     Io(#[from] std::io::Error),
 }
 
+/// How much of the header is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// No array of more than five entries.
+    Brief,
+    /// Every array, as far as memory allows.
+    Full,
+}
+
 /// What the header says.
 #[derive(Debug)]
 pub(super) struct Header {
-    /// Key/values. Arrays of more than five entries are null.
+    /// Key/values. Arrays that were not kept are null.
     pub(super) metadata: Map<String, Value>,
     /// In file order.
     pub(super) tensors: Vec<Tensor>,
@@ -107,8 +119,15 @@ pub(super) const FILL: [&[&str]; 3] = [
 ];
 
 /// Reads the header of a file of `length` bytes.
-pub(super) fn read(source: impl Read, length: u64) -> Result<Header, Error> {
-    let mut reader = Reader { source, left: length, used: 0, hasher: Sha256::new(), fill: HashSet::new() };
+pub(super) fn read(source: impl Read, length: u64, detail: Detail) -> Result<Header, Error> {
+    let mut reader = Reader {
+        source,
+        left: length,
+        used: 0,
+        elements: if detail == Detail::Full { MAX_ELEMENTS } else { 0 },
+        hasher: Sha256::new(),
+        fill: HashSet::new(),
+    };
     if length < 4 || reader.bytes::<4>("the magic")? != *b"GGUF" {
         return Err(Error::Magic);
     }
@@ -136,6 +155,8 @@ struct Reader<R> {
     source: R,
     left: u64,
     used: u64,
+    /// How many more may be kept of long arrays.
+    elements: u64,
     hasher: Sha256,
     fill: HashSet<&'static str>,
 }
@@ -211,10 +232,15 @@ impl<R: Read> Reader<R> {
         let count = self.u64("an array's length")?;
         let size = kind::size(of).ok_or_else(|| Error::Corrupt(format!("{key} is an array of type {of}")))?;
         self.check_count(count, size, "an array")?;
-        if count <= MAX_ARRAY {
-            return (0..count).map(|_| self.scalar(of)).collect::<Result<_, _>>().map(Value::Array);
-        }
         let is_vocabulary = key == "tokenizer.ggml.tokens";
+        if count <= MAX_ARRAY || count <= self.elements {
+            self.elements = self.elements.saturating_sub(count);
+            let values: Vec<_> = (0..count).map(|_| self.scalar(of)).collect::<Result<_, _>>()?;
+            if is_vocabulary {
+                values.iter().filter_map(Value::as_str).for_each(|text| self.note_fill(text.as_bytes()));
+            }
+            return Ok(Value::Array(values));
+        }
         for _ in 0..count {
             if of != kind::STRING {
                 self.skip(size)?;
@@ -385,7 +411,7 @@ mod tests {
     use super::*;
 
     fn parse(bytes: &[u8]) -> Result<Header, Error> {
-        read(bytes, bytes.len() as u64)
+        read(bytes, bytes.len() as u64, Detail::Brief)
     }
 
     fn sample() -> Vec<u8> {
@@ -424,6 +450,29 @@ mod tests {
     }
 
     #[test]
+    fn in_full_detail_long_arrays_are_kept_and_nothing_else_differs() {
+        let file = sample();
+        let full = read(file.as_slice(), file.len() as u64, Detail::Full).unwrap();
+        assert_eq!(
+            full.metadata["tokenizer.ggml.tokens"],
+            json!(["x", "y", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "z"])
+        );
+        let brief = parse(&file).unwrap();
+        assert_eq!((full.fill, full.fingerprint), (brief.fill, brief.fingerprint));
+    }
+
+    #[test]
+    fn arrays_beyond_what_memory_allows_are_not_kept_in_full_detail_either() {
+        let count = MAX_ELEMENTS / 2 + 1;
+        let mut array = [kind::U8.to_le_bytes().as_slice(), &count.to_le_bytes()].concat();
+        array.resize(array.len() + count as usize, 1);
+        let file = Writer::default().pair("a", kind::ARRAY, &array).pair("b", kind::ARRAY, &array).finish();
+        let full = read(file.as_slice(), file.len() as u64, Detail::Full).unwrap();
+        assert_eq!(full.metadata["a"].as_array().unwrap().len() as u64, count);
+        assert_eq!(full.metadata["b"], Value::Null);
+    }
+
+    #[test]
     fn a_file_cut_at_any_byte_is_an_error_in_words() {
         let file = sample();
         for cut in 0..file.len() {
@@ -435,7 +484,10 @@ mod tests {
     #[test]
     fn a_file_that_shrinks_while_being_read_is_truncated() {
         let file = sample();
-        assert!(matches!(read(&file[..file.len() - 1], file.len() as u64), Err(Error::Truncated(_))));
+        assert!(matches!(
+            read(&file[..file.len() - 1], file.len() as u64, Detail::Brief),
+            Err(Error::Truncated(_))
+        ));
     }
 
     #[test]

@@ -4,23 +4,26 @@ mod builtin;
 mod card;
 mod config;
 mod gguf;
-mod name;
 mod quantization;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+pub use card::elsewhere;
 pub use config::{BUILTIN_DEMO, ModelConfig};
 use moka::sync::Cache;
 
-use crate::dialect::{Capability, ModelCard};
+use crate::dialect::{ModelCard, name};
 use crate::error::Error;
+use gguf::Detail;
 
 /// More cards than anybody configures models; a card is some 100 KB.
 const CARDS: u64 = 1024;
+/// A file is looked at no more often than this, however many requests ask about it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Every configured model, by name and alias.
 pub struct Library {
@@ -35,12 +38,15 @@ pub struct Model {
     /// Its section.
     pub config: ModelConfig,
     runtime: PathBuf,
-    cards: Cache<Version, Arc<ModelCard>>,
+    /// The state of the file when it was last looked at.
+    seen: Mutex<Option<(Instant, Arc<Version>)>>,
+    cards: Cache<Arc<Version>, Arc<ModelCard>>,
 }
 
 /// One state of a model's file.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Version {
+    /// The model's: two models may have one file and describe it differently.
     name: String,
     path: PathBuf,
     modified: SystemTime,
@@ -53,7 +59,8 @@ impl Library {
     pub fn open(models: impl IntoIterator<Item = (String, ModelConfig)>, runtime: &Path) -> Self {
         let cards = Cache::new(CARDS);
         let open = |(name, config)| {
-            Arc::new(Model { name, config, runtime: runtime.to_owned(), cards: cards.clone() })
+            let (runtime, cards) = (runtime.to_owned(), cards.clone());
+            Arc::new(Model { name, config, runtime, seen: Mutex::default(), cards })
         };
         let models: Vec<Arc<Model>> = models.into_iter().map(open).collect();
         let mut by_key = HashMap::new();
@@ -61,8 +68,7 @@ impl Library {
         let names = models.iter().map(|model| (&model.name, model));
         let aliases = models.iter().flat_map(|model| model.config.aliases.iter().map(move |a| (a, model)));
         for (name, model) in names.chain(aliases) {
-            let key = name::key(name).unwrap_or_else(|| name.to_lowercase());
-            by_key.entry(key).or_insert_with(|| Arc::clone(model));
+            by_key.entry(key(name)).or_insert_with(|| Arc::clone(model));
         }
         Self { models, by_key }
     }
@@ -78,14 +84,37 @@ impl Library {
         Ok(self.by_key.get(&key).map(Arc::clone))
     }
 
+    /// The one spelling of all names of a model: the configured name where `name` is one of ours, else its key. Whatever is
+    /// kept by model, in any map, is kept under this.
+    pub fn canonical(&self, name: &str) -> String {
+        let key = key(name);
+        self.by_key.get(&key).map_or(key, |model| model.name.clone())
+    }
+
+    /// Reads every card, so that no request has to wait for one. Blocks on the disk. What is wrong with a file is said when
+    /// it is asked for.
+    pub fn warm(&self) {
+        for model in &self.models {
+            if let Err(reason) = model.card() {
+                tracing::debug!(model = model.name, reason, "no card yet");
+            }
+        }
+    }
+
     /// All models, most recently changed file first, those without a file last.
     pub fn models(&self) -> Vec<Arc<Model>> {
+        let now = Instant::now();
         let mut models = self.models.clone();
         models.sort_by_cached_key(|model| {
-            Reverse(model.version().map_or(SystemTime::UNIX_EPOCH, |version| version.modified))
+            Reverse(model.version(now).map_or(SystemTime::UNIX_EPOCH, |version| version.modified))
         });
         models
     }
+}
+
+/// A malformed name is nobody's but its own.
+fn key(name: &str) -> String {
+    name::key(name).unwrap_or_else(|| name.to_lowercase())
 }
 
 impl Model {
@@ -97,20 +126,38 @@ impl Model {
         }
     }
 
-    /// What the file says about the model; read once and kept until the file changes. Errors in words.
+    /// What the file says about the model; read once and kept until the file changes, which is seen within a second.
+    /// Errors in words.
     pub fn card(&self) -> Result<Arc<ModelCard>, String> {
-        let version = self.version()?;
+        self.card_at(Instant::now())
+    }
+
+    fn card_at(&self, now: Instant) -> Result<Arc<ModelCard>, String> {
+        let version = self.version(now)?;
         let path = version.path.clone();
-        let read = || card::read(&self.name, &self.config, &path).map(Arc::new);
+        let read = || card::read(&self.name, &self.config, &path, Detail::Brief).map(Arc::new);
         self.cards.try_get_with(version, read).map_err(|error| String::clone(&error))
     }
 
-    /// Whether it can do `capability`, as far as its file tells.
-    pub fn can(&self, capability: Capability) -> bool {
-        self.card().is_ok_and(|card| card.capabilities.contains(&capability))
+    /// The card with every array and tensor, which can be some 100 MB: read from the disk each time and kept by nobody.
+    /// Errors in words.
+    pub fn full_card(&self) -> Result<ModelCard, String> {
+        card::read(&self.name, &self.config, &self.file()?, Detail::Full)
     }
 
-    fn version(&self) -> Result<Version, String> {
+    fn version(&self, now: Instant) -> Result<Arc<Version>, String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*seen {
+            Some((at, version)) if now.saturating_duration_since(*at) < LOOK_AGAIN => Ok(Arc::clone(version)),
+            _ => {
+                let version = Arc::new(self.look()?);
+                *seen = Some((now, Arc::clone(&version)));
+                Ok(version)
+            }
+        }
+    }
+
+    fn look(&self) -> Result<Version, String> {
         let path = self.file()?;
         let facts = path.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
         if !facts.is_file() {
@@ -163,17 +210,61 @@ mod tests {
     }
 
     #[test]
+    fn all_names_of_a_model_have_one_canonical_spelling() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = library(dir.path(), &[("Demo", json!({"path": "builtin:demo", "aliases": ["other"]}))]);
+        for name in ["Demo", "demo:latest", "library/DEMO", "other", "Other:latest"] {
+            assert_eq!(library.canonical(name), "Demo", "{name}");
+        }
+        assert_eq!(library.canonical("Llama3:latest"), "llama3");
+        assert_eq!(library.canonical(&library.canonical("hf.co/X/y:Q4")), "hf.co/x/y:q4");
+        assert_eq!(library.canonical("No Name"), "no name");
+    }
+
+    #[test]
     fn a_card_is_kept_until_the_file_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.gguf");
         std::fs::write(&path, tiny()).unwrap();
         let library = library(dir.path(), &[("m", json!({"path": path}))]);
         let model = library.resolve("m").unwrap().unwrap();
-        let first = model.card().unwrap();
-        assert!(Arc::ptr_eq(&first, &model.card().unwrap()));
-        assert!(model.can(Capability::Completion) && !model.can(Capability::Embedding));
+        let now = Instant::now();
+        let first = model.card_at(now).unwrap();
+        assert!(Arc::ptr_eq(&first, &model.card_at(now + LOOK_AGAIN).unwrap()));
         std::fs::write(&path, [tiny(), vec![0]].concat()).unwrap();
-        assert_ne!(model.card().unwrap().digest, first.digest);
+        assert_ne!(model.card_at(now + 2 * LOOK_AGAIN).unwrap().digest, first.digest);
+    }
+
+    #[test]
+    fn a_file_is_looked_at_once_a_second_and_a_missing_one_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        let library = library(dir.path(), &[("m", json!({"path": path}))]);
+        let model = library.resolve("m").unwrap().unwrap();
+        let now = Instant::now();
+        assert!(model.card_at(now).is_err());
+        std::fs::write(&path, tiny()).unwrap();
+        library.warm();
+        assert!(model.card_at(now).is_ok());
+        std::fs::remove_file(&path).unwrap();
+        assert!(model.card_at(now).is_ok());
+        assert!(model.card_at(now + 2 * LOOK_AGAIN).is_err());
+    }
+
+    #[test]
+    fn a_full_card_has_the_tensors_and_whole_arrays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        let tokens = ["a", "b", "c", "d", "e", "f"];
+        let file = gguf::writer::Writer::default().strings("tokenizer.ggml.tokens", &tokens);
+        std::fs::write(&path, file.tensor("output.weight", 0, &[2]).finish()).unwrap();
+        let library = library(dir.path(), &[("m", json!({"path": path}))]);
+        let model = library.resolve("m").unwrap().unwrap();
+        let (brief, full) = (model.card().unwrap(), model.full_card().unwrap());
+        assert_eq!(brief.model_info["tokenizer.ggml.tokens"], serde_json::Value::Null);
+        assert_eq!(full.model_info["tokenizer.ggml.tokens"], json!(tokens));
+        assert_eq!((brief.tensors.len(), full.tensors.len()), (0, 1));
+        assert_eq!(brief.digest, full.digest);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::range;
+
 /// One entry of `nodes`: a process this Arriero does not own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +19,7 @@ pub struct NodeConfig {
     pub protocol: Protocol,
     /// The models it serves; at least one while models cannot be discovered.
     pub models: Vec<String>,
-    /// Exchanges at once.
+    /// Exchanges at once; 1 to a million.
     #[serde(default = "four")]
     pub max_in_flight: usize,
 }
@@ -36,9 +38,8 @@ impl NodeConfig {
         if self.models.is_empty() {
             faults.push(("models", "must name at least one model".to_owned()));
         }
-        if self.max_in_flight == 0 {
-            faults.push(("max_in_flight", "must be at least 1".to_owned()));
-        }
+        let in_flight = range::fault(self.max_in_flight as u64, 1..=1_000_000);
+        faults.extend(in_flight.map(|message| ("max_in_flight", message)));
         faults
     }
 

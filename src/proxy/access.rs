@@ -1,6 +1,7 @@
 //! Who may call: CORS and the `Host` check, as Ollama has them
 //! (<https://github.com/ollama/ollama/blob/main/server/routes.go>, `allowedHostsMiddleware`).
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -27,13 +28,20 @@ pub struct Access {
     /// Bound to loopback: the `Host` header must name this machine, which stops DNS rebinding.
     checks_host: bool,
     host_name: String,
+    /// Of this machine's interfaces when the process started.
+    addresses: HashSet<IpAddr>,
 }
 
 impl Access {
     /// `origins` are allowed besides the built-in ones; a `*` in one matches any run of characters.
     pub fn new(origins: Vec<String>, listen: IpAddr) -> Self {
         let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().to_lowercase());
-        Self { origins, checks_host: listen.is_loopback(), host_name: host_name.unwrap_or_default() }
+        Self {
+            origins,
+            checks_host: listen.is_loopback(),
+            host_name: host_name.unwrap_or_default(),
+            addresses: addresses(),
+        }
     }
 
     /// Checks the headers; returns the origin to echo, if one was sent that is not the server's own.
@@ -52,10 +60,11 @@ impl Access {
 
     fn is_local(&self, host: &str) -> bool {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            return match address {
+            let is_private = match address {
                 IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_unspecified(),
                 IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unspecified(),
             };
+            return is_private || self.addresses.contains(&address);
         }
         let host = host.to_lowercase();
         host == "localhost"
@@ -69,6 +78,17 @@ impl Access {
             || rest.is_some_and(|host| LOCAL_HOSTS.contains(&host_of(host)))
             || self.origins.iter().any(|pattern| matches(pattern, origin))
     }
+}
+
+/// The addresses of this machine's interfaces; none if they cannot be had.
+fn addresses() -> HashSet<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| address(&interface.address?)).collect()
+}
+
+fn address(socket: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    let v4 = || socket.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4().or_else(|| socket.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }
 
 /// The host of `host:port`, `[v6]:port` or `host`.
@@ -123,6 +143,14 @@ mod tests {
         for host in ["example.com", "evil.localhost.com:11434", "8.8.8.8", "localhost.evil.org"] {
             assert_eq!(check(host, None), Err(Error::ForbiddenHost), "{host}");
         }
+    }
+
+    #[test]
+    fn public_addresses_of_this_machine_pass() {
+        let mut access = Access::new(vec![], IpAddr::from([127, 0, 0, 1]));
+        assert!(access.addresses.contains(&IpAddr::from([127, 0, 0, 1])), "the loopback interface");
+        access.addresses.insert(IpAddr::from([203, 0, 113, 7]));
+        assert!(access.is_local("203.0.113.7") && !access.is_local("203.0.113.8"));
     }
 
     #[test]

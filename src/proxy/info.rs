@@ -1,15 +1,19 @@
-//! What this process says about itself and its models: no node is asked, nothing waits.
+//! What this process says about itself and its models: no node is asked, nothing waits but for the disk.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use pingora_proxy::Session;
 use time::OffsetDateTime;
+use tokio::sync::Mutex;
 
 use super::{Context, Proxy, reply};
-use crate::dialect::{Endpoint, LoadedModel, ModelCard, ollama, openai};
+use crate::dialect::{Endpoint, ollama, openai};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
+
+/// A card in full can take some 100 MB until it is written down, so there is one at a time.
+static FULL_CARD: Mutex<()> = Mutex::const_new(());
 
 /// Answers an endpoint that needs no body.
 pub(super) async fn serve(
@@ -18,26 +22,29 @@ pub(super) async fn serve(
     ctx: &mut Context,
     endpoint: &Endpoint,
 ) -> pingora::Result<()> {
-    let body = match endpoint {
+    match endpoint {
         Endpoint::Root => {
             let head = reply::head(proxy, ctx, StatusCode::OK, reply::TEXT)?;
             return reply::whole(session, head, "Ollama is running").await;
         }
         Endpoint::Health => return health(proxy, session, ctx).await,
-        Endpoint::Version => ollama::version(),
-        Endpoint::Tags => ollama::tags(&proxy.dispatch.cards()),
-        Endpoint::Ps => ollama::ps(&proxy.dispatch.loaded(), OffsetDateTime::now_utc()),
-        Endpoint::Models => openai::models(&proxy.dispatch.cards()),
-        Endpoint::ModelById(id) => match proxy.dispatch.card(id) {
-            Ok(card) => openai::model(id, &card),
-            Err(error) => return reply::error(proxy, session, ctx, error).await,
-        },
-        _ => {
-            let endpoint = session.req_header().uri.path().to_owned();
-            return reply::error(proxy, session, ctx, Error::NotImplemented { endpoint }).await;
-        }
-    };
-    reply::json(proxy, session, ctx, body).await
+        Endpoint::Version => return reply::json(proxy, session, ctx, ollama::version()).await,
+        _ => {}
+    }
+    let wanted = endpoint.clone();
+    let path = session.req_header().uri.path().to_owned();
+    let told = off_thread(proxy, move |dispatch| tell(dispatch, &wanted, path)).await;
+    reply_with(proxy, session, ctx, told).await
+}
+
+fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String) -> Result<Vec<u8>, Error> {
+    Ok(match endpoint {
+        Endpoint::Tags => ollama::tags(&dispatch.cards()),
+        Endpoint::Ps => ollama::ps(&dispatch.loaded(), OffsetDateTime::now_utc()),
+        Endpoint::Models => openai::models(&dispatch.cards()),
+        Endpoint::ModelById(id) => openai::model(id, &*dispatch.card(id, false)?),
+        _ => return Err(Error::NotImplemented { endpoint: path }),
+    })
 }
 
 /// `POST /api/show`
@@ -47,9 +54,35 @@ pub(super) async fn show(
     ctx: &mut Context,
     body: &[u8],
 ) -> pingora::Result<()> {
-    let shown = ollama::parse_show(body)
-        .and_then(|show| Ok(ollama::show(&*proxy.dispatch.card(&show.model)?, &show)));
-    match shown {
+    let shown = match ollama::parse_show(body) {
+        Ok(show) => {
+            let _turn = if show.verbose { Some(FULL_CARD.lock().await) } else { None };
+            let tell = move |dispatch: &Dispatch| {
+                Ok(ollama::show(&*dispatch.card(&show.model, show.verbose)?, &show))
+            };
+            off_thread(proxy, tell).await
+        }
+        Err(error) => Err(error),
+    };
+    reply_with(proxy, session, ctx, shown).await
+}
+
+/// Asks where waiting for the disk keeps no other request from being served.
+async fn off_thread(
+    proxy: &Proxy,
+    ask: impl FnOnce(&Dispatch) -> Result<Vec<u8>, Error> + Send + 'static,
+) -> Result<Vec<u8>, Error> {
+    let dispatch = Arc::clone(&proxy.dispatch);
+    tokio::task::spawn_blocking(move || ask(&dispatch)).await.map_err(Error::internal)?
+}
+
+async fn reply_with(
+    proxy: &Proxy,
+    session: &mut Session,
+    ctx: &mut Context,
+    answer: Result<Vec<u8>, Error>,
+) -> pingora::Result<()> {
+    match answer {
         Ok(body) => reply::json(proxy, session, ctx, body).await,
         Err(error) => reply::error(proxy, session, ctx, error).await,
     }
@@ -66,32 +99,4 @@ async fn health(proxy: &Proxy, session: &mut Session, ctx: &mut Context) -> ping
     };
     let head = reply::head(proxy, ctx, status, reply::JSON)?;
     reply::whole(session, head, body.to_string()).await
-}
-
-impl Dispatch {
-    /// What can be asked for. A model whose file cannot be read is left out: it cannot be asked for.
-    fn cards(&self) -> Vec<ModelCard> {
-        self.models().iter().filter_map(|model| Some(ModelCard::clone(&*model.card().ok()?))).collect()
-    }
-
-    fn card(&self, name: &str) -> Result<Arc<ModelCard>, Error> {
-        let target = self.find(name)?.ok_or_else(|| Error::ModelNotFound { name: name.to_owned() })?;
-        let model = target.model.ok_or_else(|| Error::ModelNotFound { name: name.to_owned() })?;
-        model.card().map_err(|reason| Error::LoadFailed { model: model.name.clone(), reason })
-    }
-
-    fn loaded(&self) -> Vec<LoadedModel> {
-        let loaded = self.supervisor().loaded().into_iter();
-        loaded
-            .filter_map(|loaded| {
-                Some(LoadedModel {
-                    card: ModelCard::clone(&*loaded.model.card().ok()?),
-                    memory: loaded.memory,
-                    device_memory: loaded.device_memory,
-                    expires: loaded.expires.map(OffsetDateTime::from),
-                    context: u64::from(loaded.context),
-                })
-            })
-            .collect()
-    }
 }

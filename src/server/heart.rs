@@ -37,7 +37,7 @@ impl Heart {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let library = Arc::new(Library::open(config.models.clone(), dir));
         let pool = Arc::new(Pool::default());
-        add_nodes(&pool, &config.nodes);
+        add_nodes(&pool, &library, &config.nodes);
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
@@ -114,12 +114,12 @@ fn readiness(
     })
 }
 
-fn add_nodes(pool: &Pool, nodes: &[NodeConfig]) {
+fn add_nodes(pool: &Pool, library: &Library, nodes: &[NodeConfig]) {
     for config in nodes {
         let Some(socket) = config.socket() else { continue };
         let node = Arc::new(Node::new(config.name.as_str(), socket, 0, config.max_in_flight));
         for model in &config.models {
-            pool.add(model, Arc::clone(&node));
+            pool.add(&library.canonical(model), Arc::clone(&node));
         }
     }
 }

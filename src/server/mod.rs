@@ -79,6 +79,9 @@ async fn run(
     // Answers to the very end, so that the drain can be watched.
     let stop_admin = CancellationToken::new();
     let mut administering = tokio::spawn(administer(admin, heart.admin(), stop_admin.clone()));
+    // Reads the headers of the model files before anybody asks for them, off the threads that serve.
+    let library = Arc::clone(&heart.library);
+    let warming = tokio::task::spawn_blocking(move || library.warm());
     announce(address, admin_address, &heart.library);
 
     let died = tokio::select! {
@@ -108,6 +111,7 @@ async fn run(
         tracing::warn!("clients were still being written to");
     }
     stop_admin.cancel();
+    warming.abort();
     tracing::info!("stopped");
     died.map_or(Ok(()), |service| Err(format!("{service} ended by itself")))
 }

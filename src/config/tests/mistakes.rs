@@ -101,6 +101,21 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
                 "a.yaml:1:83: models.a.gpu_layers: must be -1 (all that fit) or more, found -2",
             ],
         ),
+        ("threads: 1025", vec!["a.yaml:1:10: threads: must be at most 1024, found 1025"]),
+        (
+            "queue: { depth: 1000001 }\nmodels:\n  a: { path: 'builtin:demo', replicas: 65, parallel: 257, threads: 1025, batch: 65537 }",
+            vec![
+                "a.yaml:1:17: queue.depth: must be at most 1000000, found 1000001",
+                "a.yaml:3:40: models.a.replicas: must be at most 64, found 65",
+                "a.yaml:3:54: models.a.parallel: must be at most 256, found 257",
+                "a.yaml:3:68: models.a.threads: must be at most 1024, found 1025",
+                "a.yaml:3:81: models.a.batch: must be at most 65536, found 65537",
+            ],
+        ),
+        (
+            "nodes: [{ name: a, url: 'unix:/b', models: [m], max_in_flight: 9223372036854775807 }]",
+            vec!["a.yaml:1:64: nodes[0].max_in_flight: must be at most 1000000, found 9223372036854775807"],
+        ),
         (
             "nodes: [{ name: a, url: http://b, models: [], max_in_flight: 0 }]",
             vec![
@@ -153,9 +168,17 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             vec!["a.yaml:2:17: nodes[0].name: the name \"a\" is taken by models.a"],
         ),
         (
+            "models: { Small: { path: 'builtin:demo', aliases: [s] } }\nnodes: [{ name: a, url: 'unix:/b', models: [small, 'a/b/c/d', s, m, 'M:latest'] }]",
+            vec![
+                "a.yaml:2:52: nodes[0].models[1]: \"a/b/c/d\" cannot be a name: expected [[host/]namespace/]model[:tag] of letters, digits, _ - and .",
+                "a.yaml:2:63: nodes[0].models[2]: \"s\" is the same model as nodes[0].models[0]",
+                "a.yaml:2:69: nodes[0].models[4]: \"M:latest\" is the same model as nodes[0].models[3]",
+            ],
+        ),
+        (
             "models: { 'a b': { path: 'builtin:demo' } }",
             vec![
-                "a.yaml:1:11: models.a b: \"a b\" cannot be a name: expected letters, digits and any of _ - . : / after a letter, digit or _",
+                "a.yaml:1:11: models.a b: \"a b\" cannot be a name: expected [[host/]namespace/]model[:tag] of letters, digits, _ - and .",
             ],
         ),
     ] {
@@ -203,7 +226,8 @@ headers: ${NONE}
 #[test]
 fn a_file_that_cannot_be_read_says_so() {
     let sources = Sources { file: Some("/no/such.yaml".into()), ..Sources::default() };
-    let problems: Vec<String> = load(&sources).unwrap_err().iter().map(ToString::to_string).collect();
+    let problems: Vec<String> =
+        load(&sources).unwrap_err().problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems, ["/no/such.yaml: cannot be read: No such file or directory (os error 2)"]);
 }
 
@@ -218,7 +242,8 @@ fn a_missing_model_file_does_not_keep_the_rest_from_being_served() {
 #[test]
 fn a_bad_flag_is_named() {
     let sources = Sources { listen: Some("x".to_owned()), ..Sources::default() };
-    let problems: Vec<String> = load(&sources).unwrap_err().iter().map(ToString::to_string).collect();
+    let problems: Vec<String> =
+        load(&sources).unwrap_err().problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems, ["--listen: listen: expected an address such as 127.0.0.1:11434, found \"x\""]);
 }
 

@@ -19,7 +19,7 @@ fn read(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
     let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let prefix = format!("{}/", directory.path().display());
     load(&Sources { file: Some(file), env, ..Sources::default() })
-        .map_err(|problems| problems.iter().map(|p| p.to_string().replace(&prefix, "")).collect())
+        .map_err(|refused| refused.problems.iter().map(|p| p.to_string().replace(&prefix, "")).collect())
 }
 
 fn config(text: &str, env: &[(&str, &str)]) -> Config {
@@ -66,6 +66,50 @@ nodes: [{ name: x, url: 'unix:/a', models: [m] }]
     assert_eq!(config.models["small"].parallel, 2);
     assert_eq!(config.nodes[0].max_in_flight, 9);
     assert_eq!(config.origins, ["a://b"]);
+}
+
+#[test]
+fn variables_need_no_quotes_whatever_yaml_would_see_in_them() {
+    let config = config(
+        "models: { m: { path: 'builtin:demo' } }",
+        &[
+            ("ARRIERO__MODELS__M__SYSTEM", "You are: brief # and\nkind: always"),
+            ("ARRIERO__MODELS__M__TEMPLATE", "{% for m in messages %}{{ m.content }}{% endfor %}"),
+            ("ARRIERO__MODELS__M__ALIASES", "[a, \"b\"]"),
+            ("ARRIERO__MODELS__M__CONTEXT", " 7 "),
+            ("ARRIERO__MODELS__M__MMAP", "false"),
+            ("ARRIERO__MODELS__M__PARALLEL", " "),
+            ("ARRIERO__LISTEN", "[::1]:80"),
+            ("ARRIERO__ORIGINS", "*"),
+        ],
+    );
+    let model = &config.models["m"];
+    assert_eq!(model.system.as_deref(), Some("You are: brief # and\nkind: always"));
+    assert_eq!(model.template.as_deref(), Some("{% for m in messages %}{{ m.content }}{% endfor %}"));
+    assert_eq!((model.context, model.mmap, model.parallel), (7, false, 4));
+    assert_eq!(model.aliases, ["a", "b"]);
+    assert_eq!(config.listen.to_string(), "[::1]:80");
+    assert_eq!(config.origins, ["*"]);
+}
+
+#[test]
+fn quotes_in_a_variable_make_a_text() {
+    let system = |value| {
+        let text = "models: { m: { path: 'builtin:demo' } }";
+        config(text, &[("ARRIERO__MODELS__M__SYSTEM", value)]).models["m"].system.clone()
+    };
+    assert_eq!(system("\"7\"").as_deref(), Some("7"));
+    assert_eq!(system("\"Yes\" is all you say").as_deref(), Some("\"Yes\" is all you say"));
+}
+
+#[test]
+fn origins_may_be_a_list_with_commas_as_ollama_has_them() {
+    assert_eq!(config("origins: 'https://a.b, *'", &[]).origins, ["https://a.b", "*"]);
+    assert_eq!(config("", &[("ARRIERO__ORIGINS", "a://b,c://d")]).origins, ["a://b", "c://d"]);
+    assert_eq!(
+        read("", &[("ARRIERO__ORIGINS", "a://b,c")]).unwrap_err(),
+        ["ARRIERO__ORIGINS: origins[1]: expected * or scheme://host, found \"c\""]
+    );
 }
 
 #[test]

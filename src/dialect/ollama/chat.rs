@@ -159,7 +159,10 @@ mod tests {
         let call = call(Endpoint::Chat, body);
         let Input::Chat { tools, .. } = &generation(&call).input else { panic!() };
         assert_eq!(tools[0].to_string(), tool.to_string());
-        assert!(needs(&call).contains(&(Capability::Tools, "\"m\" does not support tools".into())));
+        assert!(needs(&call).contains(&(
+            Capability::Tools,
+            "registry.ollama.ai/library/m:latest does not support tools".into()
+        )));
     }
 
     #[test]
@@ -175,7 +178,10 @@ mod tests {
     fn images_need_a_model_that_sees() {
         let message = json!({"role": "user", "content": "x", "images": ["aGk="]});
         let call = call(Endpoint::Chat, json!({"model": "m", "messages": [message]}));
-        assert!(needs(&call).contains(&(Capability::Vision, "\"m\" does not support vision".into())));
+        assert!(needs(&call).contains(&(
+            Capability::Vision,
+            "registry.ollama.ai/library/m:latest does not support vision".into()
+        )));
     }
 
     #[test]

@@ -111,7 +111,10 @@ mod tests {
     fn a_suffix_makes_it_fill_in_the_middle_without_a_template() {
         let call = generate(json!({"model": "m", "prompt": "a", "suffix": "b", "template": "t"}));
         assert_eq!(generation(&call).input, Input::Infill { prefix: "a".into(), suffix: "b".into() });
-        assert!(needs(&call).contains(&(Capability::Insert, "\"m\" does not support insert".into())));
+        assert!(needs(&call).contains(&(
+            Capability::Insert,
+            "registry.ollama.ai/library/m:latest does not support insert".into()
+        )));
     }
 
     #[test]
@@ -125,8 +128,8 @@ mod tests {
             [
                 "\"m\" does not support thinking",
                 "\"m\" does not support generate",
-                "\"m\" does not support insert",
-                "\"m\" does not support vision"
+                "registry.ollama.ai/library/m:latest does not support insert",
+                "registry.ollama.ai/library/m:latest does not support vision"
             ]
         );
     }

@@ -68,7 +68,7 @@ impl Shared {
 impl Settings {
     /// A capability the model must have for this request, and the error if it has not.
     pub(super) fn need(&self, capability: Capability, words: &'static str) -> (Capability, Error) {
-        (capability, Error::Unsupported { model: self.model.clone(), capability: words })
+        (capability, capability.missing(&self.model, words))
     }
 
     /// The call: to run `input`, or without one to load the model or to unload it. A request to unload is served whatever

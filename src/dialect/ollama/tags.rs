@@ -1,5 +1,7 @@
 //! `GET /api/tags` and `GET /api/ps`: the lists of models.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
@@ -7,7 +9,7 @@ use crate::dialect::json::{self, Time};
 use crate::dialect::{LoadedModel, ModelCard};
 
 /// `GET /api/tags`, in the order given.
-pub fn tags(models: &[ModelCard]) -> Vec<u8> {
+pub fn tags(models: &[Arc<ModelCard>]) -> Vec<u8> {
     #[derive(Serialize)]
     struct Entry<'a> {
         name: String,
@@ -66,13 +68,13 @@ struct Models<T> {
     models: Vec<T>,
 }
 
-/// `details`; `parent_model` and `families` must be there.
+/// `details`; `parent_model` and `families` must be there, `families` null where nothing is known.
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
     parent_model: &'static str,
     format: &'static str,
     family: &'a str,
-    families: [&'a str; 1],
+    families: Option<[&'a str; 1]>,
     parameter_size: &'a str,
     quantization_level: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
@@ -88,7 +90,7 @@ impl<'a> Details<'a> {
             parent_model: "",
             format: "gguf",
             family: &details.family,
-            families: [&details.family],
+            families: (!details.family.is_empty()).then_some([&details.family]),
             parameter_size: &details.parameter_size,
             quantization_level: &details.quantization_level,
             context_length: details.context_length,
@@ -116,7 +118,8 @@ mod tests {
     #[test]
     fn tags_list_models_under_both_names_with_their_tag() {
         let list: Value =
-            serde_json::from_slice(&tags(&[card("demo"), card("host:5000/a/b"), card("c:q4")])).unwrap();
+            serde_json::from_slice(&tags(&["demo", "host:5000/a/b", "c:q4"].map(|name| card(name).into())))
+                .unwrap();
         let names: Vec<_> = list["models"].as_array().unwrap().iter().map(|m| m["name"].clone()).collect();
         assert_eq!(names, ["demo:latest", "host:5000/a/b:latest", "c:q4"]);
         assert_eq!(
@@ -141,7 +144,7 @@ mod tests {
     fn ps_lists_the_longest_life_first_and_never_as_a_far_date() {
         let now = datetime!(2025-01-01 00:00:00 UTC);
         let loaded = |name, expires| LoadedModel {
-            card: card(name),
+            card: card(name).into(),
             memory: 20,
             device_memory: 5,
             expires,

@@ -159,9 +159,4 @@ impl Render for ChatAnswer {
             });
         })
     }
-
-    /// Nothing in this API asks for a load; an answer without text is the closest there is.
-    fn loaded(&mut self, _loaded: bool, spent: &Spent) -> Vec<u8> {
-        self.whole(&[Whole::default()], spent)
-    }
 }

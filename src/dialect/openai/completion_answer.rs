@@ -122,9 +122,4 @@ impl Render for CompletionAnswer {
             });
         })
     }
-
-    /// Nothing in this API asks for a load; an answer without text is the closest there is.
-    fn loaded(&mut self, _loaded: bool, spent: &Spent) -> Vec<u8> {
-        self.whole(&[Whole::default()], spent)
-    }
 }

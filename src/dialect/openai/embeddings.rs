@@ -121,11 +121,6 @@ impl Render for EmbeddingList {
         out.put_slice(b"}}");
         Ok(out.into())
     }
-
-    /// Nothing in this API asks for a load; an empty list is the closest there is.
-    fn loaded(&mut self, _loaded: bool, spent: &Spent) -> Vec<u8> {
-        self.embeddings(&Embeddings::default(), spent).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::dialect::{ModelCard, json};
@@ -19,13 +21,13 @@ impl<'a> Model<'a> {
 }
 
 /// `GET /v1/models`, in the order given.
-pub fn models(models: &[ModelCard]) -> Vec<u8> {
+pub fn models(models: &[Arc<ModelCard>]) -> Vec<u8> {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
         data: Vec<Model<'a>>,
     }
-    let ids: Vec<_> = models.iter().map(ModelCard::display_name).collect();
+    let ids: Vec<_> = models.iter().map(|card| card.display_name()).collect();
     let data = ids.iter().zip(models).map(|(id, card)| Model::of(id, card)).collect();
     json::to_vec(&List { object: "list", data })
 }
@@ -45,7 +47,7 @@ mod tests {
         let entry =
             |id| format!(r#"{{"id":"{id}","object":"model","created":1735689600,"owned_by":"library"}}"#);
         let list = format!(r#"{{"object":"list","data":[{}]}}"#, entry("demo:latest"));
-        assert_eq!(models(&[card("demo")]), list.into_bytes());
+        assert_eq!(models(&[card("demo").into()]), list.into_bytes());
         assert_eq!(models(&[]), br#"{"object":"list","data":[]}"#);
         assert_eq!(model("Demo", &card("demo")), entry("Demo").into_bytes());
     }

@@ -88,7 +88,7 @@ impl Sampling {
 impl Settings {
     /// A capability the model must have for this request, and the error if it has not.
     pub(super) fn need(&self, capability: Capability, words: &'static str) -> (Capability, Error) {
-        (capability, Error::Unsupported { model: self.model.clone(), capability: words })
+        (capability, capability.missing(&self.model, words))
     }
 
     /// One generation per choice. With a seed each choice gets its own, so that choices differ and yet repeat.
