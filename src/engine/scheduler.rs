@@ -241,3 +241,46 @@ fn choose(slots: &[Slot], prompt: &[Token]) -> Option<usize> {
         (slots[index].common_prefix(prompt), is_beside, u64::MAX - slots[index].last_used)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::engine::answer::Answer;
+    use crate::engine::prompt::Prompt;
+    use crate::engine::sampling::Settings;
+    use crate::generation::Options;
+
+    fn sequence() -> Sequence {
+        let job = Job {
+            prompt: Prompt { tokens: vec![1], context: 8, keep: 0 },
+            limit: 1,
+            settings: Settings::new(&Options::default(), 8),
+            constraint: None,
+            answer: Answer::new(&[]),
+            logprobs: None,
+            shift: false,
+            reports_context: false,
+            ends: Vec::new(),
+        };
+        Sequence::new(job, unbounded_channel().0, 0)
+    }
+
+    #[test]
+    fn slots_are_given_out_side_by_side_and_the_longest_idle_first() {
+        let mut slots: Vec<Slot> = (0..5).map(Slot::new).collect();
+        for (slot, last_used) in slots.iter_mut().zip([5, 4, 1, 3, 2]) {
+            slot.last_used = last_used;
+        }
+        let mut given = Vec::new();
+        while let Some(index) = choose(&slots, &[7]) {
+            slots[index].sequence = Some(sequence());
+            given.push(index);
+        }
+        assert_eq!(given, [2, 3, 4, 1, 0]);
+        slots[3].sequence = None;
+        slots[0].sequence = None;
+        assert_eq!(choose(&slots, &[7]), Some(3), "both are beside one that runs");
+    }
+}
