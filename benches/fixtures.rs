@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 fn make(arguments: &[String]) -> Result<PathBuf, String> {
     let [name, directory] = arguments else {
-        return Err("usage: fixtures tiny-llama|tiny-bert|bench-llama DIRECTORY".into());
+        return Err("usage: fixtures tiny-llama|tiny-bert|tiny-embedder|bench-llama DIRECTORY".into());
     };
     let fixture: fixture::Fixture = name.parse()?;
     fixture.file_in(Path::new(directory)).map_err(|error| format!("{directory}: {error}"))

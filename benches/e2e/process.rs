@@ -154,7 +154,7 @@ fn haproxy(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
         &config,
         format!(
             "global\n  maxconn 4096\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 600s\n  \
-             timeout server 600s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n\
+             timeout server 600s\n  option http-no-delay\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n\
              backend b\n  server stub {upstream}\n"
         ),
     )?;

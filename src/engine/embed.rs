@@ -86,7 +86,8 @@ pub struct Embedder<'a> {
     status: &'a Status,
     context: LlamaContext<'a>,
     batch: LlamaBatch<'static>,
-    capacity: usize,
+    /// Tokens that several inputs may share a batch up to; a longer input has one for itself.
+    shared: usize,
     /// Inputs in one batch, at most.
     sequences: usize,
     jobs: VecDeque<Running>,
@@ -95,12 +96,11 @@ pub struct Embedder<'a> {
 impl<'a> Embedder<'a> {
     /// Allocates the context. The error says in words why that failed.
     pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
-        let capacity = model.batch() as usize;
         Ok(Self {
             status,
             context: model.context()?,
-            batch: LlamaBatch::new(capacity, 1),
-            capacity,
+            batch: LlamaBatch::new(model.batch() as usize, 1),
+            shared: model.spec.batch as usize,
             sequences: model.sequences() as usize,
             jobs: VecDeque::new(),
         })
@@ -144,7 +144,8 @@ impl<'a> Embedder<'a> {
         for job in &mut self.jobs {
             while let Some(input) = job.next() {
                 let used = self.batch.n_tokens().unsigned_abs() as usize;
-                if sequence == self.sequences || used + input.len() > self.capacity {
+                let fits = used == 0 || used + input.len() <= self.shared;
+                if sequence == self.sequences || !fits {
                     break;
                 }
                 put(&mut self.batch, input, sequence)?;

@@ -113,11 +113,23 @@ async fn live(spec: Spec) -> Result<(), String> {
         worker.status.failed(reason);
         tokio::time::sleep(LAST_WORDS).await;
     }
-    engine.stop().await;
+    let still_computes = !engine.stop().await;
     end.send(()).ok();
     tokio::time::timeout(LAST_WORDS, server).await.ok();
     std::fs::remove_file(&socket).ok();
+    if still_computes {
+        leave_at_once();
+    }
     ended
+}
+
+/// Ends the process with success, past the exit handlers of llama.cpp and its backends: they would take down what a thread still
+/// computes with, and may wait for it for ever.
+#[expect(unsafe_code, reason = "the standard library has no way out that skips exit handlers")]
+fn leave_at_once() -> ! {
+    // SAFETY: `_exit` asks nothing of its caller. It skips handlers and buffers of this process, none of which holds anything
+    // that is still to be written: the socket is removed and what was to be answered is.
+    unsafe { libc::_exit(0) }
 }
 
 /// Resolves when standard input reaches its end: the parent holds the other end, so it is gone. A thread of its own, because
@@ -153,14 +165,12 @@ impl EngineThread {
         Ok(thread)
     }
 
-    /// Ends the thread. The process must not exit while it is inside llama.cpp: the library's own destructors would run
-    /// below its feet.
-    async fn stop(mut self) {
+    /// Ends the thread; false if it goes on computing. The process must not exit in order while it is inside llama.cpp: the
+    /// library's own destructors would run below its feet.
+    async fn stop(mut self) -> bool {
         self.stops.store(true, Ordering::Relaxed);
         self.commands.send(Command::Stop).ok();
-        if !self.ended.is_terminated() {
-            tokio::time::timeout(LAST_STEP, &mut self.ended).await.ok();
-        }
+        self.ended.is_terminated() || tokio::time::timeout(LAST_STEP, &mut self.ended).await.is_ok()
     }
 }
 

@@ -26,6 +26,13 @@ use crate::generation::{Failure, FailureCode};
 /// seen to take 130 ms on two.
 const TINY: u64 = 32 << 20;
 
+/// Context per sequence where nobody says.
+const CONTEXT: u32 = 4096;
+
+/// The same for an embedder. llama.cpp keeps room for the logits of every token of a batch though nobody reads them: with a
+/// vocabulary of 150,000 tokens that is 0.6 MB for each token of the longest input.
+const EMBEDDER_CONTEXT: u32 = 2048;
+
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
     // Dropped before the backend it lives in.
@@ -59,10 +66,9 @@ impl Model {
         let llama = LlamaModel::load_from_file(&backend, &spec.path, &params)
             .map_err(|error| why(&format!("bad file {}", spec.path.display()), &error))?;
         let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
-        if architecture == "t5" {
-            return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
-        }
-        let facts = facts(&llama, &architecture, &spec);
+        let pooling = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok();
+        let embeds = embeds(&architecture, pooling.and_then(|value| value.parse().ok()))?;
+        let facts = facts(&llama, embeds, &spec);
         let can_shift = can_shift(&llama, &architecture, spec.kv_type);
         let mut model =
             Self { llama, backend, spec, facts, can_shift, template: None, grammars: OnceLock::new() };
@@ -79,8 +85,14 @@ impl Model {
             KvType::Q4_0 => KvCacheType::Q4_0,
         };
         let batch = self.batch();
+        // To generate, each sequence has cells of its own, so that none pays for attention to what idle ones hold. To embed, all
+        // share those of one batch: else llama.cpp would cut a batch where lengths differ, and pool each piece by itself.
+        let cells = match self.facts.embeds {
+            true => batch,
+            false => self.facts.context.saturating_mul(self.sequences()),
+        };
         let mut params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(self.facts.context.saturating_mul(self.sequences())))
+            .with_n_ctx(NonZeroU32::new(cells))
             .with_n_seq_max(self.sequences())
             .with_n_batch(batch)
             .with_n_ubatch(batch)
@@ -88,9 +100,9 @@ impl Model {
             .with_n_threads_batch(reading)
             .with_type_k(kv_type)
             .with_type_v(kv_type)
-            .with_kv_unified(false)
+            .with_kv_unified(self.facts.embeds)
             .with_embeddings(self.facts.embeds);
-        if self.facts.embeds && self.pooling().is_none() {
+        if self.facts.embeds && !self.names_pooling() {
             params = params.with_pooling_type(LlamaPoolingType::Mean);
         }
         let fails = |error: &dyn std::fmt::Display| why("cannot start the model", error);
@@ -122,10 +134,10 @@ impl Model {
         self.facts.parallel
     }
 
-    /// How it pools embeddings, if its file says so.
-    fn pooling(&self) -> Option<LlamaPoolingType> {
-        let architecture = self.llama.meta_val_str("general.architecture").ok()?;
-        pooling(&self.llama, &architecture)
+    /// Whether its file says how embeddings are pooled.
+    fn names_pooling(&self) -> bool {
+        let architecture = self.llama.meta_val_str("general.architecture").unwrap_or_default();
+        self.llama.meta_val_str(&format!("{architecture}.pooling_type")).is_ok()
     }
 
     fn chat_template(&self) -> Option<Result<ChatTemplate, String>> {
@@ -251,33 +263,41 @@ fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
     Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
 }
 
-fn pooling(llama: &LlamaModel, architecture: &str) -> Option<LlamaPoolingType> {
-    let value = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok()?;
-    Some(LlamaPoolingType::from(value.parse::<i32>().ok()?))
-}
-
-fn facts(llama: &LlamaModel, architecture: &str, spec: &Spec) -> Facts {
-    let pooled = match pooling(llama, architecture) {
-        Some(LlamaPoolingType::None | LlamaPoolingType::Rank) => false,
-        Some(_) => true,
-        // Encoders whose file leaves it out are pooled by the mean.
-        None => architecture.contains("bert"),
-    };
-    let trained = llama.n_ctx_train();
-    Facts {
-        context: context_length(spec.context, trained),
-        parallel: spec.parallel.max(1),
-        trained_context: trained,
-        embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
-        completes: !pooled,
-        embeds: pooled,
-        infills: !pooled && infill(llama).is_some(),
+/// Whether a model of this architecture and `pooling_type` embeds; else it generates. An embedder's file names how it pools by
+/// mean, first or last token; an encoder of the BERT family is one even where its file leaves that out. The error says in words
+/// why a model can do neither.
+fn embeds(architecture: &str, pooling: Option<i32>) -> Result<bool, String> {
+    let is_encoder = architecture.contains("bert");
+    if architecture == "t5" {
+        return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
+    }
+    match pooling.map(LlamaPoolingType::from) {
+        Some(LlamaPoolingType::Mean | LlamaPoolingType::Cls | LlamaPoolingType::Last) => Ok(true),
+        Some(LlamaPoolingType::Rank) => Err("unsupported model: a reranker (pooling_type 4)".to_owned()),
+        Some(LlamaPoolingType::None) if is_encoder => {
+            Err("unsupported model: an encoder without pooling (pooling_type 0)".to_owned())
+        }
+        None | Some(LlamaPoolingType::None | LlamaPoolingType::Unspecified) => Ok(is_encoder),
     }
 }
 
-/// Context per sequence: what was asked for, or up to 4096; never more than trained.
-fn context_length(asked: u32, trained: u32) -> u32 {
-    let wanted = if asked == 0 { 4096 } else { asked };
+fn facts(llama: &LlamaModel, embeds: bool, spec: &Spec) -> Facts {
+    let trained = llama.n_ctx_train();
+    let usual = if embeds { EMBEDDER_CONTEXT } else { CONTEXT };
+    Facts {
+        context: context_length(spec.context, usual, trained),
+        parallel: spec.parallel.max(1),
+        trained_context: trained,
+        embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
+        completes: !embeds,
+        embeds,
+        infills: !embeds && infill(llama).is_some(),
+    }
+}
+
+/// Context per sequence: what was asked for, or the usual one; never more than trained.
+fn context_length(asked: u32, usual: u32, trained: u32) -> u32 {
+    let wanted = if asked == 0 { usual } else { asked };
     if trained == 0 { wanted } else { wanted.min(trained) }
 }
 
@@ -346,11 +366,23 @@ mod tests {
 
     #[test]
     fn the_context_is_what_was_asked_for_but_never_more_than_trained() {
-        assert_eq!(context_length(0, 131_072), 4096);
-        assert_eq!(context_length(0, 2048), 2048);
-        assert_eq!(context_length(8192, 131_072), 8192);
-        assert_eq!(context_length(8192, 2048), 2048);
-        assert_eq!(context_length(512, 0), 512);
+        assert_eq!(context_length(0, 4096, 131_072), 4096);
+        assert_eq!(context_length(0, 4096, 2048), 2048);
+        assert_eq!(context_length(8192, 4096, 131_072), 8192);
+        assert_eq!(context_length(8192, 4096, 2048), 2048);
+        assert_eq!(context_length(512, 4096, 0), 512);
+    }
+
+    #[test]
+    fn a_model_generates_or_embeds_or_is_refused_in_words() {
+        for pooled in [1, 2, 3] {
+            assert_eq!(embeds("llama", Some(pooled)), Ok(true));
+        }
+        assert_eq!(embeds("nomic-bert", None), Ok(true));
+        assert_eq!((embeds("llama", None), embeds("llama", Some(0))), (Ok(false), Ok(false)));
+        assert!(embeds("qwen3", Some(4)).unwrap_err().contains("a reranker"));
+        assert!(embeds("bert", Some(0)).unwrap_err().contains("an encoder without pooling"));
+        assert!(embeds("t5", None).unwrap_err().contains("t5"));
     }
 
     #[test]

@@ -107,22 +107,40 @@ fn fitting_chat(
     if all.len() < context {
         return Ok(all);
     }
+    longest_fitting(droppable(messages), context, render)?.ok_or_else(|| too_long(all.len(), context))
+}
+
+/// What `render` makes of a conversation without as few of its oldest messages as will do, at least 1 and at most `most`: fewer
+/// than `context` tokens. Many templates want roles to alternate and refuse every other number; such a number is passed over.
+/// The error is the template's where it refuses them all.
+fn longest_fitting(
+    most: usize,
+    context: usize,
+    render: impl Fn(usize) -> Result<Vec<Token>, Failure>,
+) -> Result<Option<Vec<Token>>, Failure> {
+    let (mut fitting, mut refusal, mut renders) = (None, None, false);
     // Fewer messages make a shorter prompt: halve the range in which the fewest that must go lies.
-    let (mut too_few, mut enough) = (0, droppable(messages));
-    let mut fitting = render(enough)?;
-    if fitting.len() >= context {
-        return Err(too_long(fitting.len(), context));
-    }
-    while enough - too_few > 1 {
-        let middle = too_few + (enough - too_few) / 2;
-        let tokens = render(middle)?;
-        if tokens.len() < context {
-            (enough, fitting) = (middle, tokens);
-        } else {
-            too_few = middle;
+    let (mut low, mut high) = (1, most + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let accepted = (middle..high).find_map(|dropped| match render(dropped) {
+            Ok(tokens) => Some((dropped, tokens)),
+            Err(error) => {
+                refusal = Some(error);
+                None
+            }
+        });
+        renders |= accepted.is_some();
+        match accepted {
+            Some((dropped, tokens)) if tokens.len() >= context => low = dropped + 1,
+            Some((_, tokens)) => (high, fitting) = (middle, Some(tokens)),
+            None => high = middle,
         }
     }
-    Ok(fitting)
+    match refusal {
+        Some(error) if !renders => Err(error),
+        _ => Ok(fitting),
+    }
 }
 
 fn droppable(messages: &[Message]) -> usize {
@@ -290,7 +308,37 @@ mod tests {
         assert_eq!(kept(1000, false, 500, 4), 0);
     }
 
+    /// As many tokens as messages are left; refused unless their number is one more than a multiple of `rhythm`.
+    fn strict(messages: usize, rhythm: usize) -> impl Fn(usize) -> Result<Vec<Token>, Failure> {
+        move |dropped| match (messages - dropped) % rhythm == 1 % rhythm {
+            true => Ok(vec![0; messages - dropped]),
+            false => Err(invalid("roles must alternate")),
+        }
+    }
+
+    #[test]
+    fn a_template_that_refuses_some_numbers_of_messages_gets_the_next_that_it_takes() {
+        let length = |messages, context| {
+            let fitting = longest_fitting(messages - 1, context, strict(messages, 2));
+            fitting.unwrap().map(|tokens| tokens.len())
+        };
+        assert_eq!(length(9, 9), Some(7));
+        assert_eq!(length(9, 7), Some(5));
+        assert_eq!(length(9, 1), None);
+        let refused = longest_fitting(4, 9, |_| Err(invalid("roles must alternate")));
+        assert_eq!(refused, Err(invalid("roles must alternate")));
+    }
+
     proptest! {
+        #[test]
+        fn the_search_finds_what_trying_all_would(messages in 1usize..40, context in 1usize..40, rhythm in 1usize..5) {
+            let render = strict(messages, rhythm);
+            let all = (1..messages).filter_map(|dropped| render(dropped).ok());
+            let expected = all.into_iter().find(|tokens| tokens.len() < context);
+            let found = longest_fitting(messages - 1, context, &render);
+            prop_assert_eq!(found.unwrap_or(None), expected);
+        }
+
         #[test]
         fn a_cut_prompt_fits_and_leaves_room_for_an_answer(
             context in 4usize..200, extra in 0usize..500, num_keep in -1i64..300, has_start in any::<bool>()

@@ -104,9 +104,7 @@ impl Sampler {
         if settings.min_p > 0.0 {
             min_p(&mut self.candidates, settings.min_p);
         }
-        for candidate in &mut self.candidates {
-            candidate.logit /= settings.temperature;
-        }
+        heat(&mut self.candidates, settings.temperature);
         pick(&mut self.candidates, uniform(settings.seed, position))
     }
 
@@ -187,9 +185,22 @@ fn penalise(logits: &mut [f32], settings: &Settings, history: &[Token]) {
     }
 }
 
+/// Divides by the temperature, as distances from the best: with those no temperature, however small, gives two infinities that
+/// cannot be told apart.
+fn heat(candidates: &mut [Candidate], temperature: f32) {
+    let best = best(candidates);
+    for candidate in candidates {
+        candidate.logit = (candidate.logit - best) / temperature;
+    }
+}
+
+fn best(candidates: &[Candidate]) -> f32 {
+    candidates.iter().map(|candidate| candidate.logit).fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// Sets the probabilities among the candidates.
 fn softmax(candidates: &mut [Candidate]) {
-    let best = candidates.iter().map(|candidate| candidate.logit).fold(f32::NEG_INFINITY, f32::max);
+    let best = best(candidates);
     let mut sum = 0.0;
     for candidate in candidates.iter_mut() {
         candidate.probability = (candidate.logit - best).exp();
@@ -240,7 +251,7 @@ fn truncate_at(candidates: &mut Vec<Candidate>, p: f32) {
 
 /// Keeps what is at least `p` times as likely as the best.
 fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
-    let best = candidates.iter().map(|candidate| candidate.logit).fold(f32::NEG_INFINITY, f32::max);
+    let best = best(candidates);
     // At most the best itself: a `p` over 1 must not empty the list.
     let least = best + p.min(1.0).ln();
     candidates.retain(|candidate| candidate.logit >= least);

@@ -1,5 +1,8 @@
-//! [`Scheduler`]: the one thread that computes text. All running sequences are decoded in one llama.cpp batch; a new request joins
-//! at the next step.
+//! [`Scheduler`]: the one thread that computes text. Every step is one llama.cpp batch with tokens of all running sequences; a new
+//! request joins at the next.
+//!
+//! llama.cpp cuts a batch into micro-batches, and computes sequences together only where their numbers follow each other: slots
+//! are therefore given out side by side, and a batch is filled in their order.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -13,7 +16,7 @@ use super::command::Command;
 use super::health::Status;
 use super::job::Job;
 use super::model::{Model, llama_token};
-use super::sampling::Sampler;
+use super::sampling::{Sampler, Token};
 use super::sequence::Sequence;
 use super::slot::Slot;
 use crate::generation::Event;
@@ -102,16 +105,15 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Gives each waiting job the free slot that holds most of its prompt; among equals the one idle for longest.
+    /// Gives each waiting job a slot for as long as there is a free one.
     fn start_waiting(&mut self) {
         while let Some((job, events)) = self.waiting.pop_front() {
             let prompt = &job.prompt.tokens;
-            let free = self.slots.iter_mut().filter(|slot| slot.sequence.is_none());
-            let best = free.max_by_key(|slot| (slot.common_prefix(prompt), u64::MAX - slot.last_used));
-            let Some(slot) = best else {
+            let Some(index) = choose(&self.slots, prompt) else {
                 self.waiting.push_front((job, events));
                 return;
             };
+            let slot = &mut self.slots[index];
             let cached = slot.reuse(&mut self.context, prompt);
             self.started += 1;
             slot.last_used = self.started;
@@ -144,24 +146,29 @@ impl<'a> Scheduler<'a> {
 
     fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
         self.batch.clear();
+        let mut portions = self.portions();
+        portions.sort_unstable();
+        portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
+    }
+
+    /// Slots and how many tokens each gets: one where it generates; of the prompts, oldest job first, what there is room for.
+    fn portions(&self) -> Vec<(usize, usize)> {
+        let unfed = |slot: usize| self.slots[slot].sequence.as_ref().map_or(0, |s| s.unfed().len());
         let (reading, generating): (Vec<usize>, Vec<usize>) = self
             .running()
             .partition(|&slot| self.slots[slot].sequence.as_ref().is_some_and(Sequence::is_reading));
-        let mut shares = Vec::new();
-        for &slot in &generating {
-            shares.extend(self.put(slot, 1)?);
-        }
         let mut room = self.capacity - generating.len();
         if !generating.is_empty() {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
             room = room.min((self.capacity / 4).max(1));
         }
+        let mut portions: Vec<_> = generating.into_iter().map(|slot| (slot, 1)).collect();
         for slot in reading {
-            let share = self.put(slot, room)?;
-            room -= share.as_ref().map_or(0, |share| share.tokens);
-            shares.extend(share);
+            portions.push((slot, unfed(slot).min(room)));
+            room -= unfed(slot).min(room);
         }
-        Ok(shares)
+        portions.retain(|&(_, tokens)| tokens > 0);
+        portions
     }
 
     /// Slots that run, in the order their jobs came.
@@ -172,24 +179,20 @@ impl<'a> Scheduler<'a> {
         order.into_iter().map(|(_, index)| index)
     }
 
-    /// Puts at most `room` tokens of a slot's sequence into the batch.
-    fn put(&mut self, index: usize, room: usize) -> Result<Option<Share>, String> {
+    /// Puts the next `count` tokens of a slot's sequence into the batch.
+    fn put(&mut self, index: usize, count: usize) -> Result<Share, String> {
         let slot = &self.slots[index];
-        let Some(sequence) = slot.sequence.as_ref().filter(|_| room > 0) else {
-            return Ok(None);
-        };
-        let unfed = sequence.unfed();
-        let tokens = &unfed[..unfed.len().min(room)];
-        let is_whole = tokens.len() == unfed.len();
-        for (offset, &token) in tokens.iter().enumerate() {
+        let unfed = slot.sequence.as_ref().map_or(&[][..], Sequence::unfed);
+        let is_whole = count == unfed.len();
+        for (offset, &token) in unfed[..count].iter().enumerate() {
             let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
-            let is_last = is_whole && offset + 1 == tokens.len();
+            let is_last = is_whole && offset + 1 == count;
             self.batch
                 .add(llama_token(token), position, &[slot.id()], is_last)
                 .map_err(|error| error.to_string())?;
         }
         let logits = is_whole.then(|| self.batch.n_tokens() - 1);
-        Ok(Some(Share { slot: index, tokens: tokens.len(), logits }))
+        Ok(Share { slot: index, tokens: count, logits })
     }
 
     /// Takes note of what was decoded, and samples where a sequence is ready for it.
@@ -197,8 +200,8 @@ impl<'a> Scheduler<'a> {
         let slot = &mut self.slots[share.slot];
         slot.fed(share.tokens);
         if let (Some(sequence), Some(index)) = (&mut slot.sequence, share.logits) {
-            let logits = self.context.get_logits_ith(index);
-            if !sequence.advance(self.model, &mut self.sampler, logits) {
+            let context = &self.context;
+            if !sequence.advance(self.model, &mut self.sampler, || context.get_logits_ith(index)) {
                 slot.sequence = None;
             }
         }
@@ -226,5 +229,58 @@ impl<'a> Scheduler<'a> {
         let busy = self.slots.iter().filter(|slot| slot.sequence.is_some()).count();
         let used: usize = self.slots.iter().map(Slot::used).sum();
         self.status.occupied(busy, used as u64);
+    }
+}
+
+/// The free slot that holds most of `prompt`; among equals one next to a slot that runs, and the one idle for longest.
+fn choose(slots: &[Slot], prompt: &[Token]) -> Option<usize> {
+    let runs = |index: usize| slots.get(index).is_some_and(|slot| slot.sequence.is_some());
+    let free = (0..slots.len()).filter(|&index| !runs(index));
+    free.max_by_key(|&index| {
+        let is_beside = runs(index + 1) || index.checked_sub(1).is_some_and(runs);
+        (slots[index].common_prefix(prompt), is_beside, u64::MAX - slots[index].last_used)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::engine::answer::Answer;
+    use crate::engine::prompt::Prompt;
+    use crate::engine::sampling::Settings;
+    use crate::generation::Options;
+
+    fn sequence() -> Sequence {
+        let job = Job {
+            prompt: Prompt { tokens: vec![1], context: 8, keep: 0 },
+            limit: 1,
+            settings: Settings::new(&Options::default(), 8),
+            constraint: None,
+            answer: Answer::new(&[]),
+            logprobs: None,
+            shift: false,
+            reports_context: false,
+            ends: Vec::new(),
+        };
+        Sequence::new(job, unbounded_channel().0, 0)
+    }
+
+    #[test]
+    fn slots_are_given_out_side_by_side_and_the_longest_idle_first() {
+        let mut slots: Vec<Slot> = (0..5).map(Slot::new).collect();
+        for (slot, last_used) in slots.iter_mut().zip([5, 4, 1, 3, 2]) {
+            slot.last_used = last_used;
+        }
+        let mut given = Vec::new();
+        while let Some(index) = choose(&slots, &[7]) {
+            slots[index].sequence = Some(sequence());
+            given.push(index);
+        }
+        assert_eq!(given, [2, 3, 4, 1, 0]);
+        slots[3].sequence = None;
+        slots[0].sequence = None;
+        assert_eq!(choose(&slots, &[7]), Some(3), "both are beside one that runs");
     }
 }

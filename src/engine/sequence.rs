@@ -81,9 +81,14 @@ impl Sequence {
         self.job.shift.then_some(self.job.prompt.keep)
     }
 
-    /// Takes the logits after the last token fed. Whether it goes on. A panic ends this sequence and no other.
-    pub fn advance(&mut self, model: &Model, sampler: &mut Sampler, logits: &[f32]) -> bool {
-        let step = catch_unwind(AssertUnwindSafe(|| self.step(model, sampler, logits)));
+    /// Takes the logits after the last token fed. Whether it goes on. A panic, in `logits` too, ends this sequence and no other.
+    pub fn advance<'a>(
+        &mut self,
+        model: &Model,
+        sampler: &mut Sampler,
+        logits: impl FnOnce() -> &'a [f32],
+    ) -> bool {
+        let step = catch_unwind(AssertUnwindSafe(|| self.step(model, sampler, logits())));
         match step.unwrap_or_else(|_| Err("sampling panicked".to_owned())) {
             Ok(None) => true,
             Ok(Some(reason)) => {

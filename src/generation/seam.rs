@@ -25,7 +25,8 @@ pub struct Spec {
     pub path: std::path::PathBuf,
     /// Where to listen; created with mode 0600.
     pub socket: std::path::PathBuf,
-    /// Context per sequence in tokens; 0: what the model was trained with, at most 4096. Capped at the trained context.
+    /// Context per sequence in tokens; 0: what the model was trained with, at most 4096, and 2048 for one that embeds. Capped at
+    /// the trained context.
     pub context: u32,
     /// Sequences that can run at once, at least 1.
     pub parallel: u32,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
@@ -128,6 +129,10 @@ fn threads(configured: usize) -> usize {
     }
 }
 
+/// Per connection. Pingora's default reads through 64 KiB, which it zeroes and an idle stream keeps; the read buffer only has
+/// to hold a request's head, for larger reads go past it.
+const BUFFERS: L4BufferSettings = L4BufferSettings { read: Some(4 << 10), write: None };
+
 /// Serves the admin port; never ends without one.
 async fn administer(listener: Option<TcpListener>, state: AdminState, stop: CancellationToken) {
     let Some(listener) = listener else { return stop.cancelled().await };
@@ -144,7 +149,7 @@ async fn listen(proxy: Proxy, listener: TcpListener, address: SocketAddr, stoppi
         "arriero data port",
     );
     let name = address.to_string();
-    service.add_tcp(&name);
+    service.add_listener(ListenerConfig::tcp(&name).l4_buffer(BUFFERS));
     let mut sockets = Fds::new();
     // Pingora owns the socket from here on.
     sockets.add(name, listener.into_raw_fd());

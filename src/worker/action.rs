@@ -17,7 +17,7 @@ pub(super) struct Start {
 
 /// What a running worker is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum Instruction {
     /// SIGTERM, and SIGKILL if it is still there after this.
     Stop(Duration),
     /// SIGKILL.
@@ -48,9 +48,9 @@ pub(super) struct Exit {
 pub(super) enum Ending {
     /// By itself.
     Exited,
-    /// By a signal that is not the supervisor's.
+    /// By a signal that the supervisor did not send, or with the task that tended it.
     Killed,
-    /// It answered no probes and was killed for that.
+    /// It answered no probes, or decoded nothing, and was killed for that.
     Unresponsive,
 }
 
@@ -92,7 +92,7 @@ pub(super) enum Action {
     /// Start a worker.
     Spawn(Start),
     /// Tell the worker of this incarnation.
-    Command(u64, Command),
+    Instruct(u64, Instruction),
     /// Let the node take requests.
     Admit(Start),
     /// Give it no more requests.
@@ -101,7 +101,7 @@ pub(super) enum Action {
     Loaded(Start, Duration),
     /// For the log: a worker did not become ready.
     LoadFailed(Start, Error),
-    /// For log and metrics: a worker that was ready is gone.
+    /// For log and metrics: a worker is gone that was ready, or that was killed on its way there and is tried once more.
     Lost(Start, Ending, String),
     /// For log and metrics: a model is being unloaded.
     Evicted(Arc<Model>, Eviction),

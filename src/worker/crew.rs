@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
-use super::action::{Command, Ending, Exit, Start};
+use super::action::{Ending, Exit, Instruction, Start};
 use super::shared::{Order, Shared};
 use super::tend;
 
@@ -19,7 +19,7 @@ pub(super) struct Crew {
     probe_interval: Duration,
     tasks: JoinSet<Exit>,
     incarnations: HashMap<Id, u64>,
-    commands: HashMap<u64, mpsc::UnboundedSender<Command>>,
+    instructions: HashMap<u64, mpsc::UnboundedSender<Instruction>>,
 }
 
 impl Crew {
@@ -30,7 +30,7 @@ impl Crew {
             probe_interval,
             tasks: JoinSet::new(),
             incarnations: HashMap::new(),
-            commands: HashMap::new(),
+            instructions: HashMap::new(),
         }
     }
 
@@ -41,10 +41,10 @@ impl Crew {
     pub(super) fn carry_out(&mut self, order: Order) {
         match order {
             Order::Spawn(start) => self.spawn(start),
-            Order::Command(incarnation, command) => {
-                if let Some(commands) = self.commands.get(&incarnation) {
-                    // Its task may have ended a moment ago; then there is nobody to command.
-                    let _ = commands.send(command);
+            Order::Instruct(incarnation, instruction) => {
+                if let Some(instructions) = self.instructions.get(&incarnation) {
+                    // Its task may have ended a moment ago; then there is nobody to instruct.
+                    let _ = instructions.send(instruction);
                 }
             }
         }
@@ -52,13 +52,13 @@ impl Crew {
 
     fn spawn(&mut self, start: Start) {
         let incarnation = start.node.incarnation;
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (instructions, receiver) = mpsc::unbounded_channel();
         let (shared, name) = (Arc::clone(&self.shared), Arc::clone(&start.node.name));
         let report = move |report| shared.report(incarnation, &name, report);
         let task = tend::tend(start, self.program.clone(), self.probe_interval, receiver, report);
         let id = self.tasks.spawn(task).id();
         self.incarnations.insert(id, incarnation);
-        self.commands.insert(incarnation, commands);
+        self.instructions.insert(incarnation, instructions);
     }
 
     /// Waits for the next worker to be gone; `None` where there is none.
@@ -72,7 +72,7 @@ impl Crew {
             }
         };
         let incarnation = self.incarnations.remove(&id)?;
-        self.commands.remove(&incarnation);
+        self.instructions.remove(&incarnation);
         Some((incarnation, exit))
     }
 }

@@ -119,7 +119,7 @@ impl Supervisor {
 
     /// Marks the model as in use. `keep_alive` replaces the value in force, `None` keeps it.
     pub fn hold(&self, model: &Arc<Model>, keep_alive: Option<KeepAlive>) -> Hold {
-        self.shared.update(|residency, now| residency.hold(model, keep_alive, now));
+        self.shared.update(|residency, _| residency.hold(model, keep_alive));
         Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model) }
     }
 

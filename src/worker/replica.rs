@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::WorkersConfig;
-use super::action::{Action, Command, Ending, Exit, Report, Start};
+use super::action::{Action, Ending, Exit, Instruction, Report, Start};
 use crate::error::Error;
 use crate::generation::seam::{Health, State};
 use crate::node::Node;
@@ -13,11 +13,16 @@ const STABLE: Duration = Duration::from_secs(30);
 /// Probes in a row that a worker may miss.
 const MISSES: u32 = 3;
 
+/// A worker that has work and yet decodes nothing for so long is wedged. Far longer than any decode takes: it is one batch.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// One place for a worker. At most one process at a time: a replacement starts when the old one is gone.
 pub(super) struct Replica {
     phase: Phase,
     /// Failures in a row, without [`STABLE`] service in between.
     deaths: u32,
+    /// Loads in a row that failed, those included that were killed.
+    failed_loads: u32,
     /// End of the hold-off.
     not_before: Option<Instant>,
 }
@@ -38,6 +43,8 @@ struct Service {
     /// An exchange with it failed and no probe has cleared it yet.
     is_suspect: bool,
     misses: u32,
+    /// Since when it has had work; `None` while it is idle.
+    busy_since: Option<Instant>,
     health: Health,
 }
 
@@ -45,7 +52,7 @@ struct Service {
 enum Leaving {
     Planned,
     Stalled,
-    Unresponsive { lived: Duration },
+    Unresponsive { lived: Duration, reason: &'static str },
 }
 
 /// What the end of a worker means.
@@ -54,13 +61,13 @@ pub(super) enum Fall {
     Planned,
     /// It never became ready.
     LoadFailed(Error),
-    /// It was ready, or was killed on its way there for the first time, and died; so many times in a row by now.
+    /// It died although it was ready, or was killed on its way there for the first time; so many deaths in a row by now.
     Died { deaths: u32, reason: String },
 }
 
 impl Replica {
     pub(super) fn new() -> Self {
-        Self { phase: Phase::Down, deaths: 0, not_before: None }
+        Self { phase: Phase::Down, deaths: 0, failed_loads: 0, not_before: None }
     }
 
     /// Something runs here.
@@ -79,6 +86,11 @@ impl Replica {
 
     pub(super) fn is_serving(&self) -> bool {
         matches!(&self.phase, Phase::Ready(service) if service.is_serving)
+    }
+
+    /// Requests may as well wait for this one: it serves, or it is loaded for the first time or in place of one that served.
+    pub(super) fn is_promising(&self) -> bool {
+        self.is_serving() || self.is_loading() && self.failed_loads == 0 && self.deaths <= 1
     }
 
     /// The state of a worker that has the model in memory.
@@ -127,14 +139,8 @@ impl Replica {
                 let (start, took) = (start.clone(), now.saturating_duration_since(*since));
                 out.push(Action::Loaded(start.clone(), took));
                 out.push(Action::Admit(start.clone()));
-                self.phase = Phase::Ready(Service {
-                    start,
-                    since: now,
-                    is_serving: true,
-                    is_suspect: false,
-                    misses: 0,
-                    health,
-                });
+                self.failed_loads = 0;
+                self.phase = Phase::Ready(Service::new(start, health, now));
             }
             (Phase::Loading { progress, moved, .. }, Report::Health(health))
                 if health.progress > *progress =>
@@ -142,12 +148,18 @@ impl Replica {
                 *progress = health.progress;
                 *moved = now;
             }
-            (Phase::Ready(service), Report::Health(health)) => service.answered(health, out),
+            (Phase::Ready(service), Report::Health(health)) => {
+                service.answered(health, now, out);
+                if service.silence(now) >= SILENCE {
+                    let why = service.unresponsive("it had work but stopped decoding", now);
+                    self.leave(Instruction::Kill, why, out);
+                }
+            }
             (Phase::Ready(service), Report::Missed) => {
                 service.misses += 1;
                 if service.is_suspect || service.misses >= MISSES {
-                    let lived = now.saturating_duration_since(service.since);
-                    self.leave(Command::Kill, Leaving::Unresponsive { lived }, out);
+                    let why = service.unresponsive("it did not answer", now);
+                    self.leave(Instruction::Kill, why, out);
                 }
             }
             _ => {}
@@ -162,7 +174,7 @@ impl Replica {
         {
             service.is_suspect = true;
             service.withdraw(out);
-            out.push(Action::Command(service.start.node.incarnation, Command::Probe));
+            out.push(Action::Instruct(service.start.node.incarnation, Instruction::Probe));
         }
     }
 
@@ -170,21 +182,21 @@ impl Replica {
     pub(super) fn give_up_if_stalled(&mut self, load_timeout: Duration, now: Instant, out: &mut Vec<Action>) {
         let is_due = self.next_wake(load_timeout).is_some_and(|due| due <= now);
         if self.is_loading() && is_due {
-            self.leave(Command::Kill, Leaving::Stalled, out);
+            self.leave(Instruction::Kill, Leaving::Stalled, out);
         }
     }
 
     /// Ends what runs here, if anything does.
     pub(super) fn stop(&mut self, grace: Duration, out: &mut Vec<Action>) {
-        self.leave(Command::Stop(grace), Leaving::Planned, out);
+        self.leave(Instruction::Stop(grace), Leaving::Planned, out);
     }
 
-    fn leave(&mut self, command: Command, why: Leaving, out: &mut Vec<Action>) {
+    fn leave(&mut self, instruction: Instruction, why: Leaving, out: &mut Vec<Action>) {
         if let Phase::Ready(service) = &mut self.phase {
             service.withdraw(out);
         }
         let Some(start) = self.start().cloned() else { return };
-        out.push(Action::Command(start.node.incarnation, command));
+        out.push(Action::Instruct(start.node.incarnation, instruction));
         // Who is being killed already stays in that state: its end means what it meant.
         if self.is_staying() {
             self.phase = Phase::Leaving { start, why };
@@ -201,11 +213,12 @@ impl Replica {
     ) -> Fall {
         match std::mem::replace(&mut self.phase, Phase::Down) {
             Phase::Down | Phase::Leaving { why: Leaving::Planned, .. } => {
-                (self.deaths, self.not_before) = (0, None);
+                *self = Self::new();
                 Fall::Planned
             }
             // Killed once says nothing about the model; killed again (out of memory, say) does.
-            Phase::Loading { start, .. } if exit.ending == Ending::Killed && self.deaths == 0 => {
+            Phase::Loading { start, .. } if exit.ending == Ending::Killed && self.failed_loads == 0 => {
+                self.failed_loads = 1;
                 self.died(start, exit, Duration::ZERO, now, config, out)
             }
             Phase::Loading { start, .. } => {
@@ -216,9 +229,9 @@ impl Replica {
                 let error = Error::LoadTimeout { model: start.model.name.clone() };
                 self.load_failed(start, error, now, config, out)
             }
-            Phase::Leaving { start, why: Leaving::Unresponsive { lived } } => {
-                let reason = "it did not answer".to_owned();
-                self.died(start, Exit { ending: Ending::Unresponsive, reason }, lived, now, config, out)
+            Phase::Leaving { start, why: Leaving::Unresponsive { lived, reason } } => {
+                let exit = Exit { ending: Ending::Unresponsive, reason: reason.to_owned() };
+                self.died(start, exit, lived, now, config, out)
             }
             Phase::Ready(mut service) => {
                 service.withdraw(out);
@@ -237,6 +250,7 @@ impl Replica {
         out: &mut Vec<Action>,
     ) -> Fall {
         self.deaths += 1;
+        self.failed_loads += 1;
         self.not_before = now.checked_add(hold_off(self.deaths, config));
         out.push(Action::LoadFailed(start, error.clone()));
         Fall::LoadFailed(error)
@@ -260,9 +274,22 @@ impl Replica {
 }
 
 impl Service {
-    fn answered(&mut self, health: Health, out: &mut Vec<Action>) {
+    fn new(start: Start, health: Health, now: Instant) -> Self {
+        Self {
+            start,
+            since: now,
+            is_serving: true,
+            is_suspect: false,
+            misses: 0,
+            busy_since: (health.busy > 0).then_some(now),
+            health,
+        }
+    }
+
+    fn answered(&mut self, health: Health, now: Instant, out: &mut Vec<Action>) {
         self.misses = 0;
         self.is_suspect = false;
+        self.busy_since = (health.busy > 0).then(|| self.busy_since.unwrap_or(now));
         // Somebody else may have told it to stop: then it takes nothing new, and its end is a death like any other.
         match (health.state, self.is_serving) {
             (State::Ready, false) => {
@@ -273,6 +300,16 @@ impl Service {
             _ => self.withdraw(out),
         }
         self.health = health;
+    }
+
+    /// How long it has had work without decoding any of it.
+    fn silence(&self, now: Instant) -> Duration {
+        let busy = self.busy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.health.last_decode_ms.map_or(busy, |age| busy.min(Duration::from_millis(age)))
+    }
+
+    fn unresponsive(&self, reason: &'static str, now: Instant) -> Leaving {
+        Leaving::Unresponsive { lived: now.saturating_duration_since(self.since), reason }
     }
 
     fn withdraw(&mut self, out: &mut Vec<Action>) {

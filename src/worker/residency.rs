@@ -37,11 +37,9 @@ impl Residency {
         }
     }
 
-    fn resident(&mut self, model: &Arc<Model>, now: Instant) -> &mut Resident {
+    fn resident(&mut self, model: &Arc<Model>) -> &mut Resident {
         let config = &self.config;
-        self.residents
-            .entry(model.name.clone())
-            .or_insert_with(|| Resident::new(Arc::clone(model), config, now))
+        self.residents.entry(model.name.clone()).or_insert_with(|| Resident::new(Arc::clone(model), config))
     }
 
     /// Every model, by name.
@@ -66,19 +64,19 @@ impl Residency {
 
     /// Wants a model in memory though nobody asks for it.
     pub(super) fn preload(&mut self, model: &Arc<Model>, now: Instant) {
-        self.resident(model, now).wanted.get_or_insert(now);
+        self.resident(model).wanted.get_or_insert(now);
     }
 
     /// One more request uses the model.
-    pub(super) fn hold(&mut self, model: &Arc<Model>, keep_alive: Option<KeepAlive>, now: Instant) {
-        let resident = self.resident(model, now);
+    pub(super) fn hold(&mut self, model: &Arc<Model>, keep_alive: Option<KeepAlive>) {
+        let resident = self.resident(model);
         resident.holds += 1;
         resident.keep_alive = keep_alive.unwrap_or(resident.keep_alive);
     }
 
     /// One request less.
     pub(super) fn release(&mut self, model: &Arc<Model>, now: Instant) {
-        self.resident(model, now).release(now);
+        self.resident(model).release(now);
     }
 
     /// Whether the model can be used; see [`Resident::ask`].
@@ -86,15 +84,12 @@ impl Residency {
         if self.is_closing {
             return Answer::Failed(Error::ShuttingDown);
         }
-        self.resident(model, now).ask(failures, now)
+        self.resident(model).ask(failures, now)
     }
 
     /// Unloads the model once it is idle, if it is in memory or on its way there.
     pub(super) fn unload(&mut self, model: &Arc<Model>, now: Instant) {
-        let resident = self.resident(model, now);
-        if resident.wanted.is_some() {
-            resident.keep_alive = KeepAlive::Unload;
-        }
+        self.resident(model).unload(now);
     }
 
     /// An exchange with this node failed.
@@ -104,10 +99,11 @@ impl Residency {
         }
     }
 
-    /// A look at a worker has a result. Those of workers that are gone come to nothing.
-    pub(super) fn report(&mut self, incarnation: u64, report: Report, now: Instant) {
+    /// A look at a worker has a result; whether it serves now. Those of workers that are gone come to nothing.
+    pub(super) fn report(&mut self, incarnation: u64, report: Report, now: Instant) -> bool {
         let out = &mut self.out;
-        self.residents.values_mut().any(|resident| resident.report(incarnation, report.clone(), now, out));
+        let mut residents = self.residents.values_mut();
+        residents.find_map(|resident| resident.report(incarnation, report.clone(), now, out)).unwrap_or(false)
     }
 
     /// A worker is gone.
@@ -143,7 +139,11 @@ impl Residency {
         }
         if !self.is_closing {
             let missing = self.start_wanted(now);
-            self.make_room(missing);
+            if missing > 0 && self.is_pinned_full() {
+                self.turn_away(now);
+            } else {
+                self.make_room(missing);
+            }
         }
         std::mem::take(&mut self.out)
     }
@@ -182,6 +182,20 @@ impl Residency {
         }
     }
 
+    /// Every place is taken for good.
+    fn is_pinned_full(&self) -> bool {
+        let pinned = self.residents.values().filter(|r| r.is_live() && r.model.config.pin);
+        pinned.count() >= self.config.loaded_limit()
+    }
+
+    /// Fails those who wait for a place that will never be free.
+    fn turn_away(&mut self, now: Instant) {
+        let config = &self.config;
+        let hopeless = self.residents.values_mut().filter(|r| r.can_start(now) && !r.is_live());
+        hopeless
+            .for_each(|resident| resident.fail("every place is taken by a pinned model".to_owned(), config));
+    }
+
     /// When [`Residency::settle`] must be called again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let wakes = self.residents.values().flat_map(|resident| resident.next_wakes(&self.config));
@@ -196,7 +210,7 @@ mod tests {
     use super::*;
     use crate::generation::seam::{Health, State};
     use crate::library::Library;
-    use crate::worker::action::{Command, Ending};
+    use crate::worker::action::{Ending, Instruction};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -233,12 +247,12 @@ mod tests {
                         self.nodes.insert(name.clone(), start.node);
                         format!("spawn {name}")
                     }
-                    Action::Command(incarnation, command) => {
+                    Action::Instruct(incarnation, instruction) => {
                         let node = self.nodes.values().find(|node| node.incarnation == incarnation);
-                        let verb = match command {
-                            Command::Stop(_) => "stop",
-                            Command::Kill => "kill",
-                            Command::Probe => "probe",
+                        let verb = match instruction {
+                            Instruction::Stop(_) => "stop",
+                            Instruction::Kill => "kill",
+                            Instruction::Probe => "probe",
                         };
                         format!("{verb} {}", node.unwrap().name)
                     }
@@ -261,7 +275,7 @@ mod tests {
 
         /// A request that uses the model from now on.
         fn request(&mut self, model: &Arc<Model>) -> &mut Self {
-            self.act(|residency, now| residency.hold(model, None, now));
+            self.act(|residency, _| residency.hold(model, None));
             self.ask(model, None);
             self
         }
@@ -276,7 +290,9 @@ mod tests {
 
         fn report(&mut self, worker: &str, report: Report) -> &mut Self {
             let incarnation = self.incarnation(worker);
-            self.act(|residency, now| residency.report(incarnation, report, now))
+            self.act(|residency, now| {
+                residency.report(incarnation, report, now);
+            })
         }
 
         fn health(&mut self, worker: &str, state: State, progress: f32) -> &mut Self {
@@ -365,6 +381,25 @@ mod tests {
         assert_eq!(stage.events(), "spawn m-0, lost killed, spawn m-0");
         stage.gone("m-0");
         assert!(matches!(stage.ask(&m, Some(0)), Answer::Failed(Error::LoadFailed { .. })));
+    }
+
+    #[test]
+    fn a_worker_killed_while_it_served_and_its_replacement_while_it_loads_come_back_all_the_same() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).ready("m-0").gone("m-0").gone("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
+        stage.after(SECOND / 2).ready("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Ready));
+        stage.gone("m-0").after(SECOND).gone("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }), "it was ready in between");
+    }
+
+    #[test]
+    fn a_worker_that_gives_a_reason_is_not_tried_again_for_those_who_wait() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).gave_up("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Failed(Error::LoadFailed { .. })));
+        assert_eq!(stage.events(), "spawn m-0");
     }
 
     #[test]
@@ -473,11 +508,41 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_with_work_that_decodes_nothing_for_a_minute_is_replaced() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        let health = |busy, last_decode_ms| {
+            let progress = 1.0;
+            Report::Health(Health {
+                state: State::Ready,
+                progress,
+                busy,
+                last_decode_ms,
+                ..Health::default()
+            })
+        };
+        stage.request(&m).ready("m-0").events();
+        stage.after(100 * SECOND).report("m-0", health(0, Some(100_000)));
+        stage.after(SECOND).report("m-0", health(1, Some(101_000)));
+        stage.after(59 * SECOND).report("m-0", health(1, Some(160_000)));
+        assert_eq!(stage.events(), "", "idle time does not count");
+        stage.after(SECOND).report("m-0", health(1, Some(100)));
+        stage.after(59 * SECOND).report("m-0", health(1, Some(59_100)));
+        assert_eq!(stage.events(), "", "it has decoded in between");
+        stage.after(SECOND).report("m-0", health(1, Some(60_100)));
+        assert_eq!(stage.events(), "withdraw m-0, kill m-0");
+        stage.gone("m-0");
+        assert_eq!(stage.events(), "lost unresponsive, spawn m-0");
+        stage.ready("m-0").report("m-0", health(1, None)).after(60 * SECOND).events();
+        stage.report("m-0", health(1, None));
+        assert_eq!(stage.events(), "withdraw m-0, kill m-0", "a first decode that never ends");
+    }
+
+    #[test]
     fn keep_alive_counts_from_the_last_hold_and_takes_the_last_value_named() {
         let m = model("m", json!({}));
         let mut stage = Stage::new(WorkersConfig::default());
         let keep = KeepAlive::For(10 * SECOND);
-        stage.act(|residency, now| residency.hold(&m, Some(keep), now)).request(&m).ready("m-0").events();
+        stage.act(|residency, _| residency.hold(&m, Some(keep))).request(&m).ready("m-0").events();
         stage.after(100 * SECOND).release(&m).after(100 * SECOND);
         assert_eq!(stage.events(), "", "one hold is left");
         stage.release(&m).after(9 * SECOND);
@@ -502,6 +567,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_loaded_ahead_of_all_requests_waits_for_one() {
+        let m = model("m", json!({"preload": true, "keep_alive": 0}));
+        let mut stage = Stage::new(WorkersConfig::default());
+        stage.act(|residency, now| residency.preload(&m, now)).ready("m-0").after(SECOND);
+        assert_eq!(stage.events(), "spawn m-0, admit m-0");
+        stage.request(&m).release(&m);
+        assert_eq!(stage.events(), "evict m manual, withdraw m-0, stop m-0");
+        stage.gone("m-0").act(|residency, now| residency.preload(&m, now)).ready("m-0").events();
+        stage.act(|residency, now| residency.unload(&m, now));
+        assert_eq!(stage.events(), "evict m manual, withdraw m-0, stop m-0", "unless it is told to go");
+    }
+
+    #[test]
+    fn a_model_for_which_there_will_never_be_room_is_refused() {
+        let config = WorkersConfig { max_loaded: 1, ..WorkersConfig::default() };
+        let (pinned, other) = (model("pinned", json!({"pin": true})), plain("other"));
+        let mut stage = Stage::new(config);
+        stage.request(&pinned).ready("pinned-0");
+        stage.act(|residency, _| residency.hold(&other, None));
+        let Answer::Wait { failures, changed } = stage.ask(&other, None) else { panic!("must wait") };
+        assert!(changed.has_changed().unwrap());
+        let Answer::Failed(error) = stage.ask(&other, Some(failures)) else { panic!("must fail") };
+        assert_eq!(error.to_string(), "model 'other' failed to load: every place is taken by a pinned model");
+        assert_eq!(stage.events(), "spawn pinned-0, admit pinned-0");
+    }
+
+    #[test]
     fn a_pinned_model_never_leaves() {
         let config = WorkersConfig { max_loaded: 1, ..WorkersConfig::default() };
         let (m, mut stage) = (model("m", json!({"pin": true})), Stage::new(config));
@@ -516,7 +608,7 @@ mod tests {
         let mut stage = Stage::new(config);
         let long = model("long", json!({}));
         let short = model("short", json!({}));
-        stage.act(|residency, now| residency.hold(&long, Some(KeepAlive::Forever), now));
+        stage.act(|residency, _| residency.hold(&long, Some(KeepAlive::Forever)));
         stage.request(&long).ready("long-0").request(&short).ready("short-0").events();
         let new = plain("new");
         stage.request(&new);
@@ -546,6 +638,15 @@ mod tests {
         assert!(matches!(stage.ask(&m, Some(0)), Answer::Wait { .. }));
         stage.ready("m-0").after(SECOND / 2);
         assert_eq!(stage.events(), "spawn m-0, spawn m-1, admit m-0, spawn m-1");
+    }
+
+    #[test]
+    fn replicas_that_cannot_load_do_not_hide_each_other() {
+        let (m, mut stage) = (model("m", json!({"replicas": 2})), Stage::new(WorkersConfig::default()));
+        stage.request(&m).gave_up("m-1").after(SECOND / 2);
+        assert_eq!(stage.events(), "spawn m-0, spawn m-1, spawn m-1");
+        stage.gave_up("m-0");
+        assert!(matches!(stage.ask(&m, Some(0)), Answer::Failed(Error::LoadFailed { .. })));
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub(super) struct Resident {
     pub(super) replicas: Vec<Replica>,
     /// Requests that use it.
     pub(super) holds: usize,
-    /// When the last hold was dropped, or the model became ready without one.
-    idle_since: Instant,
+    /// When the last hold was dropped, or the model became ready again without one. `None` until the first was dropped: what
+    /// is loaded ahead of all requests waits for one.
+    idle_since: Option<Instant>,
     /// In force until the model leaves memory.
     pub(super) keep_alive: KeepAlive,
     /// Since when it should be in memory; `None`: nobody asks for it.
@@ -49,11 +50,11 @@ pub(super) enum Answer {
 }
 
 impl Resident {
-    pub(super) fn new(model: Arc<Model>, config: &WorkersConfig, now: Instant) -> Self {
+    pub(super) fn new(model: Arc<Model>, config: &WorkersConfig) -> Self {
         Self {
             replicas: (0..model.config.replicas.max(1)).map(|_| Replica::new()).collect(),
             holds: 0,
-            idle_since: now,
+            idle_since: None,
             keep_alive: model.config.keep_alive.unwrap_or(config.keep_alive),
             wanted: None,
             error: None,
@@ -98,8 +99,8 @@ impl Resident {
         match self.keep_alive {
             _ if self.model.config.pin => None,
             KeepAlive::Forever => None,
-            KeepAlive::Unload => Some(self.idle_since),
-            KeepAlive::For(idle) => self.idle_since.checked_add(idle),
+            KeepAlive::Unload => self.idle_since,
+            KeepAlive::For(idle) => self.idle_since?.checked_add(idle),
         }
     }
 
@@ -113,7 +114,15 @@ impl Resident {
 
     pub(super) fn release(&mut self, now: Instant) {
         self.holds = self.holds.saturating_sub(1);
-        self.idle_since = now;
+        self.idle_since = Some(now);
+    }
+
+    /// Leaves memory once it is idle, if it is there or on its way.
+    pub(super) fn unload(&mut self, now: Instant) {
+        if self.wanted.is_some() {
+            self.keep_alive = KeepAlive::Unload;
+            self.idle_since.get_or_insert(now);
+        }
     }
 
     /// Says whether the model can be used; if it cannot yet, it is wanted from now on. `failures` is what the last answer
@@ -149,24 +158,26 @@ impl Resident {
         }
     }
 
+    /// Whether the worker serves now; `None` if it is not one of these.
     pub(super) fn report(
         &mut self,
         incarnation: u64,
         report: Report,
         now: Instant,
         out: &mut Vec<Action>,
-    ) -> bool {
-        let Some(replica) = self.replica(incarnation) else { return false };
+    ) -> Option<bool> {
+        let replica = self.replica(incarnation)?;
         let was_serving = replica.is_serving();
         replica.report(report, now, out);
-        if replica.is_serving() && !was_serving {
+        let is_serving = replica.is_serving();
+        if is_serving && !was_serving {
             self.error = None;
             if self.holds == 0 {
-                self.idle_since = now;
+                self.idle_since = self.idle_since.map(|_| now);
             }
             self.changed.send_replace(());
         }
-        true
+        Some(is_serving)
     }
 
     pub(super) fn gone(
@@ -179,13 +190,12 @@ impl Resident {
     ) -> bool {
         let Some(replica) = self.replica(incarnation) else { return false };
         let fall = replica.gone(exit, now, config, out);
-        let has_others = self.is_staying();
+        let is_promising = self.replicas.iter().any(Replica::is_promising);
         match fall {
             Fall::Planned => {}
-            Fall::LoadFailed(error) if !has_others => self.fail(error, config),
-            Fall::Died { deaths, reason } if !has_others && deaths > PATIENCE => {
-                let reason = format!("its worker keeps dying: {reason}");
-                self.fail(Error::LoadFailed { model: self.model.name.clone(), reason }, config);
+            Fall::LoadFailed(error) if !is_promising => self.fail_with(error, config),
+            Fall::Died { deaths, reason } if !is_promising && deaths > PATIENCE => {
+                self.fail(format!("its worker keeps dying: {reason}"), config);
             }
             Fall::LoadFailed(_) | Fall::Died { .. } => {}
         }
@@ -200,8 +210,12 @@ impl Resident {
         self.error.is_some()
     }
 
-    /// Tells everybody who waits.
-    fn fail(&mut self, error: Error, config: &WorkersConfig) {
+    /// Tells everybody who waits that it cannot be loaded.
+    pub(super) fn fail(&mut self, reason: String, config: &WorkersConfig) {
+        self.fail_with(Error::LoadFailed { model: self.model.name.clone(), reason }, config);
+    }
+
+    fn fail_with(&mut self, error: Error, config: &WorkersConfig) {
         self.error = Some(error);
         self.failures += 1;
         self.changed.send_replace(());
@@ -210,9 +224,10 @@ impl Resident {
         }
     }
 
-    /// Nobody wants it any more, and what was said about how long it stays is void.
+    /// Nobody wants it any more, and what was said and done about how long it stays is void.
     fn forget(&mut self, config: &WorkersConfig) {
         self.wanted = None;
+        self.idle_since = None;
         self.keep_alive = self.model.config.keep_alive.unwrap_or(config.keep_alive);
     }
 

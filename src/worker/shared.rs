@@ -11,7 +11,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::WorkersConfig;
-use super::action::{Action, Command, Report, Start};
+use super::action::{Action, Instruction, Report, Start};
 use super::residency::Residency;
 use crate::node::Pool;
 use crate::telemetry::Metrics;
@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 /// What only the run loop can do, because processes belong to its runtime.
 pub(super) enum Order {
     Spawn(Start),
-    Command(u64, Command),
+    Instruct(u64, Instruction),
 }
 
 /// What requests and tasks on any thread share with the run loop.
@@ -104,18 +104,25 @@ impl Shared {
     }
 
     pub(super) fn report(&self, incarnation: u64, worker: &str, report: Report) {
-        if let Report::Health(health) = &report {
-            let used = health.kv_used as f64 / health.kv_total.max(1) as f64;
-            self.metrics.kv_used.with_label_values(&[worker]).set(used);
-        }
-        self.update(|residency, now| residency.report(incarnation, report, now));
+        let used = match &report {
+            Report::Health(health) => Some(health.kv_used as f64 / health.kv_total.max(1) as f64),
+            Report::Missed => None,
+        };
+        self.update(|residency, now| {
+            let is_serving = residency.report(incarnation, report, now);
+            if let Some(used) = used.filter(|_| is_serving) {
+                self.metrics.kv_used.with_label_values(&[worker]).set(used);
+            }
+        });
     }
 
     fn perform(&self, action: Action) {
         let metrics = &self.metrics;
         match action {
             Action::Spawn(start) => self.order(Order::Spawn(start)),
-            Action::Command(incarnation, command) => self.order(Order::Command(incarnation, command)),
+            Action::Instruct(incarnation, instruction) => {
+                self.order(Order::Instruct(incarnation, instruction));
+            }
             Action::Admit(Start { model, node }) => {
                 metrics.node_up.with_label_values(&[&*node.name]).set(1);
                 metrics.model_loaded.with_label_values(&[&model.name]).inc();
@@ -124,6 +131,7 @@ impl Shared {
             Action::Withdraw(Start { model, node }) => {
                 self.pool.remove(&model.name, &node);
                 metrics.node_up.with_label_values(&[&*node.name]).set(0);
+                metrics.kv_used.with_label_values(&[&*node.name]).set(0.0);
                 metrics.model_loaded.with_label_values(&[&model.name]).dec();
             }
             Action::Loaded(Start { model, node }, took) => {

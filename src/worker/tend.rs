@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use super::action::{Command, Ending, Exit, Report, Start};
+use super::action::{Ending, Exit, Instruction, Report, Start};
 use super::probe::probe;
 use super::process::Process;
 use crate::generation::seam::{Spec, State};
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same when an exchange with it has just failed and requests wait for the verdict.
 const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A process that dies closes its socket a moment before it can be waited for; that is no refusal to answer.
+/// A process that dies closes its socket a moment before it can be waited for; that is no refusal to answer. One that has not
+/// answered yet has no socket to close.
 const DYING: Duration = Duration::from_millis(100);
 
 /// Tends the worker `start` until it is gone. `report` gets what each look finds.
@@ -29,17 +30,27 @@ pub(super) async fn tend(
     start: Start,
     program: PathBuf,
     interval: Duration,
-    commands: UnboundedReceiver<Command>,
+    mut instructions: UnboundedReceiver<Instruction>,
     report: impl Fn(Report),
 ) -> Exit {
-    let process = match launch(&start, &program).await {
+    let launched = tokio::select! {
+        launched = launch(&start, &program) => launched,
+        // The file may lie on a disk that does not answer.
+        () = told_to_end(&mut instructions) => Err("it was told to end before it began".to_owned()),
+    };
+    let process = match launched {
         Ok(process) => process,
         Err(reason) => return Exit { ending: Ending::Exited, reason },
     };
-    let exit = watch(process, &start.node.socket, interval, commands, report).await;
+    let exit = watch(process, &start.node.socket, interval, instructions, report).await;
     // A worker that was killed leaves its socket behind; one that ended in order has removed it.
     let _ = tokio::fs::remove_file(&start.node.socket).await;
     exit
+}
+
+/// Resolves at the first instruction that ends a worker, or when there is nobody left to give any.
+async fn told_to_end(instructions: &mut UnboundedReceiver<Instruction>) {
+    while let Some(Instruction::Probe) = instructions.recv().await {}
 }
 
 /// Spawns the process once the file has been found sound. Errors in words.
@@ -74,10 +85,11 @@ async fn watch(
     mut process: Process,
     socket: &Path,
     interval: Duration,
-    mut commands: UnboundedReceiver<Command>,
+    mut instructions: UnboundedReceiver<Instruction>,
     report: impl Fn(Report),
 ) -> Exit {
     let mut failure = None;
+    let mut has_answered = false;
     let mut kill_at: Option<Instant> = None;
     let mut pause = LOADING_INTERVAL;
     let look = probe(socket, Duration::ZERO, PATIENCE);
@@ -85,14 +97,14 @@ async fn watch(
     let status = loop {
         tokio::select! {
             status = process.wait() => break status,
-            Some(command) = commands.recv() => match command {
-                Command::Stop(grace) => {
+            Some(instruction) = instructions.recv() => match instruction {
+                Instruction::Stop(grace) => {
                     process.signal(Signal::SIGTERM);
                     let deadline = Instant::now() + grace;
                     kill_at = Some(kill_at.map_or(deadline, |earlier| earlier.min(deadline)));
                 }
-                Command::Kill => process.signal(Signal::SIGKILL),
-                Command::Probe => look.set(probe(socket, Duration::ZERO, SUSPECT_PATIENCE)),
+                Instruction::Kill => process.signal(Signal::SIGKILL),
+                Instruction::Probe => look.set(probe(socket, Duration::ZERO, SUSPECT_PATIENCE)),
             },
             () = sleep_until(kill_at) => {
                 kill_at = None;
@@ -101,7 +113,9 @@ async fn watch(
             found = &mut look => {
                 match &found {
                     Report::Missed => {
-                        if let Ok(status) = tokio::time::timeout(DYING, process.wait()).await {
+                        if has_answered
+                            && let Ok(status) = tokio::time::timeout(DYING, process.wait()).await
+                        {
                             break status;
                         }
                     }
@@ -113,13 +127,18 @@ async fn watch(
                     }
                     Report::Health(_) => {}
                 }
+                has_answered |= matches!(found, Report::Health(_));
                 report(found);
                 look.set(probe(socket, pause, PATIENCE));
             }
         }
     };
     let exit = process.explain(status).await;
-    Exit { reason: failure.unwrap_or(exit.reason), ..exit }
+    match failure {
+        // It ended by its own decision; the signal only made it sooner.
+        Some(reason) => Exit { ending: Ending::Exited, reason },
+        None => exit,
+    }
 }
 
 /// Never, without a time.

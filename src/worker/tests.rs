@@ -119,6 +119,7 @@ async fn a_model_is_loaded_once_served_described_and_unloaded() {
     assert!(stage.metrics.render().unwrap().contains("arriero_kv_used_ratio{node=\"m-0\"} 0.5"));
     drop(hold);
     assert!(stage.pool.of("m").is_empty(), "it leaves the pool before its process is told");
+    assert!(stage.metrics.render().unwrap().contains("arriero_kv_used_ratio{node=\"m-0\"} 0\n"));
     until("the end of the worker", || !is_alive(pids[0])).await;
     until("the end of its socket", || !nodes[0].socket.exists()).await;
     assert_eq!(stage.metrics.model_evictions.with_label_values(&["manual"]).get(), 1);
@@ -143,6 +144,7 @@ async fn a_preloaded_model_comes_by_itself_and_serves_requests_of_another_runtim
 async fn a_model_that_cannot_load_says_why() {
     let stage = Stage::new("failed", WorkersConfig::default());
     assert_eq!(stage.failure().await, "model 'm' failed to load: unknown model architecture: 'x'");
+    assert_eq!(stage.pids().len(), 1, "it would only say so again");
     stage.end().await;
 
     let stage = Stage::new("exits", WorkersConfig::default());
@@ -162,6 +164,25 @@ async fn a_broken_file_is_reported_without_a_process() {
     assert!(stage.failure().await.ends_with("m.gguf: unsupported GGUF version 7"));
     assert!(stage.pids().is_empty());
     stage.end().await;
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_file_that_cannot_be_read() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        // Takes the only thread that could read the file, as a disk that does not answer would.
+        tokio::task::spawn_blocking(move || blocked.recv());
+        let stage = Stage::new("ready", WorkersConfig::default());
+        let (supervisor, model) = (Arc::clone(&stage.supervisor), Arc::clone(&stage.model));
+        let waiting = tokio::spawn(async move { supervisor.ready(&model).await });
+        until("the load", || stage.supervisor.shared.update(|residency, _| !residency.is_vacant())).await;
+        tokio::time::timeout(DEADLINE, stage.supervisor.stop(DEADLINE)).await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(Error::ShuttingDown));
+        stage.end().await;
+    });
+    drop(release);
 }
 
 #[tokio::test]

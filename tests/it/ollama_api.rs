@@ -323,6 +323,22 @@ fn infill_works_where_the_model_has_the_tokens() {
 }
 
 #[test]
+fn inputs_of_different_lengths_embed_together_as_each_does_alone() {
+    let server = Server::with_fixture(Fixture::TinyEmbedder, "");
+    let embed = |input: Value| -> Vec<Vec<f64>> {
+        let answer = server.post("/api/embed", &json!({ "model": "tiny", "input": input })).json();
+        serde_json::from_value(answer.expect("JSON")["embeddings"].take()).expect("vectors")
+    };
+    let texts =
+        ["a llama", "a mule, a donkey and a llama walk over the mountain", "a", "and back down again"];
+    for (text, together) in texts.iter().zip(embed(json!(texts))) {
+        let alone = embed(json!(text)).remove(0);
+        let likeness: f64 = together.iter().zip(&alone).map(|(one, other)| one * other).sum();
+        assert!(likeness > 0.9999, "{text:?}: {likeness}");
+    }
+}
+
+#[test]
 fn embeddings_are_normalised_in_order_and_cut_on_request() {
     let server = server();
     let embed = |body: Value| server.post("/api/embed", &body).json().expect("JSON");

@@ -90,6 +90,15 @@ fn a_low_temperature_sharpens_and_a_high_one_flattens() {
 }
 
 #[test]
+fn a_temperature_next_to_zero_takes_the_likeliest() {
+    for temperature in [1e-40, f32::MIN_POSITIVE, 1e-10] {
+        let settings = Settings { temperature, ..plain() };
+        assert_eq!(support(&settings, &[10.0, 20.0, -5.0]), [1], "{temperature}");
+        assert_eq!(support(&settings, &[-30.0, -20.0]), [1], "{temperature}");
+    }
+}
+
+#[test]
 fn each_cut_keeps_what_it_should() {
     let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.08, 0.02].iter().map(|p| p.ln()).collect();
     assert_eq!(support(&plain(), &logits), [0, 1, 2, 3, 4]);
@@ -181,7 +190,7 @@ fn reference(settings: &Settings, logits: &[f32], position: u64) -> Token {
     let best = left[0].1;
     left.retain(|(_, logit)| (logit - best).exp() >= f64::from(settings.min_p));
     for (_, logit) in &mut left {
-        *logit /= f64::from(settings.temperature);
+        *logit = (*logit - best) / f64::from(settings.temperature);
     }
     let point = uniform(settings.seed, position);
     let mut sum = 0.0;
@@ -202,7 +211,7 @@ proptest! {
         top_k in 0usize..60,
         top_p in 0.05f32..0.99,
         min_p in 0.0f32..0.5,
-        temperature in 0.2f32..3.0,
+        temperature in prop_oneof![9 => 0.2f32..3.0, 1 => Just(1e-40)],
     ) {
         let logits: Vec<f32> = (0..size).map(|i| (uniform(seed, i as u64) * 12.0 - 6.0) as f32).collect();
         let settings = Settings { temperature, top_k, top_p, min_p, seed, ..plain() };

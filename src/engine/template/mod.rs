@@ -12,20 +12,8 @@ mod jinja;
 pub use go::{GoTemplate, PromptData};
 pub use jinja::ChatTemplate;
 
-use crate::generation::Role;
-
 /// Most bytes a template may render.
 const MAX_OUTPUT: usize = 64 << 20;
-
-/// What templates call a role.
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
-}
 
 /// Why a template cannot be used, or not with this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

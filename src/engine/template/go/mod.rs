@@ -13,10 +13,11 @@ use ast::{Node, Operand, Pipeline, cut_after_response, mentions};
 use parse::Templates;
 use value::Value;
 
-use super::{TemplateError, role_name};
+use super::TemplateError;
 use crate::generation::{Message, Role, Think};
 
-/// What a Go template is rendered over.
+/// What a Go template is rendered over. A request's own template gets a system text, a prompt and the wish to think; the rest is
+/// for models whose template is written in Go, which the engine does not load yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PromptData<'a> {
     /// The system text, unless the first message is one. Empty: none.
@@ -188,7 +189,7 @@ fn merged(messages: &[Message]) -> Vec<Message> {
 fn message(message: &Message) -> Value {
     let text = |text: &Option<String>| Value::from(text.as_deref().unwrap_or_default());
     [
-        ("Role", role_name(message.role).into()),
+        ("Role", message.role.as_str().into()),
         ("Content", message.content.as_str().into()),
         ("Thinking", text(&message.thinking)),
         ("Images", Value::Nil),

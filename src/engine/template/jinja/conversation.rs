@@ -3,7 +3,6 @@
 use minijinja::Value;
 use serde_json::Value as Json;
 
-use crate::engine::template::role_name;
 use crate::generation::{Message, Think};
 
 /// What differs from one template to the next in the messages it expects. By default as Hugging Face documents them.
@@ -47,7 +46,7 @@ fn message(message: &Message, shape: Shape) -> Value {
         let part = Value::from_pairs([("type", Value::from("text")), ("text", content)]);
         content = Value::from_iter([part]);
     }
-    let mut fields = vec![("role", Value::from(role_name(message.role))), ("content", content)];
+    let mut fields = vec![("role", Value::from(message.role.as_str())), ("content", content)];
     if let Some(thinking) = &message.thinking {
         let thinking = Value::from(thinking.as_str());
         fields.extend([("reasoning_content", thinking.clone()), ("thinking", thinking)]);
