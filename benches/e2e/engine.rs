@@ -52,7 +52,7 @@ pub async fn run() -> Outcome<()> {
     for _ in 0..ROUNDS {
         for (contender, (one, four, memory)) in contenders.iter().zip(&mut rates) {
             let (process, address) = start(contender).await?;
-            answer(address, contender, 4).await?;
+            first_answer(address, contender).await?;
             one.push(rate(address, contender, 1).await?);
             four.push(rate(address, contender, 4).await?);
             *memory = family(process.0.id()).into_iter().map(resident).sum::<u64>();
@@ -131,13 +131,20 @@ async fn first_tokens(contender: &Contender) -> Outcome<Vec<f64>> {
 async fn first_token(contender: &Contender) -> Outcome<f64> {
     let from = Instant::now();
     let (_process, address) = start(contender).await?;
+    first_answer(address, contender).await?;
+    Ok(from.elapsed().as_secs_f64())
+}
+
+/// Asks for a token until it comes.
+async fn first_answer(address: SocketAddr, contender: &Contender) -> Outcome<()> {
+    let from = Instant::now();
     while answer(address, contender, 1).await.is_err() {
         if from.elapsed() > PATIENCE {
             return Err(format!("{} gave no token", contender.name).into());
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(from.elapsed().as_secs_f64())
+    Ok(())
 }
 
 /// Asks for `tokens` tokens and reads the answer to its end.

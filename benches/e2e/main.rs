@@ -4,6 +4,8 @@
 //! The client and the stub share one core, each proxy has the other. With `LLAMA_SERVER=/path/of/llama-server` the engine
 //! is compared as well.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
+
 mod client;
 mod engine;
 mod overhead;

@@ -89,7 +89,14 @@ fn tensors(header: &Header) -> Vec<(String, String, Vec<u64>)> {
 /// Only what the engine can do: it neither parses tool calls or thinking nor sees images yet, so a template or a projector
 /// that could is not enough to claim them.
 fn capabilities(header: &Header) -> Vec<Capability> {
-    if header.metadata.contains_key(&format!("{}.pooling_type", architecture(header))) {
+    // The engine's rule: 1 to 3 are mean, cls and last; an encoder embeds even if its file does not say how.
+    let architecture = architecture(header);
+    let pooling = header.metadata.get(&format!("{architecture}.pooling_type"));
+    let embeds = match pooling.map(Value::as_u64) {
+        Some(pooling) => matches!(pooling, Some(1..=3)),
+        None => architecture.contains("bert"),
+    };
+    if embeds {
         return vec![Capability::Embedding];
     }
     let has_id = |names: [&str; 2]| {
