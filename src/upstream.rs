@@ -144,11 +144,10 @@ impl Exchange<'_> {
     /// The next event of an NDJSON answer; `None` at the end of the body, wherever that came.
     pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
         loop {
-            if let Some(line) = next_line(&mut self.buffer, &mut self.scanned) {
-                if line.is_empty() {
-                    continue;
-                }
-                return serde_json::from_slice(&line).map(Some).map_err(|e| Fault::broken("event", e));
+            if let Some(length) = line_length(&self.buffer, &mut self.scanned) {
+                let event = serde_json::from_slice(&self.buffer[..length]);
+                self.buffer.advance(length + 1);
+                return event.map(Some).map_err(|e| Fault::broken("event", e));
             }
             match self.session.read_response_body().await {
                 Ok(Some(chunk)) if self.buffer.len() + chunk.len() > MESSAGE_LIMIT => {
@@ -181,16 +180,11 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes the next complete line, without its end, out of `buffer`. `scanned` remembers how far it looked in vain, so that a
-/// long line that comes in many pieces is looked at once.
-pub fn next_line(buffer: &mut BytesMut, scanned: &mut usize) -> Option<Bytes> {
+/// Bytes of the first line in `buffer`, without its end, once it is complete. `scanned` remembers how far it looked in vain, so
+/// that a long line that comes in many pieces is looked at once.
+fn line_length(buffer: &[u8], scanned: &mut usize) -> Option<usize> {
     match buffer[*scanned..].iter().position(|&byte| byte == b'\n') {
-        Some(at) => {
-            let line = buffer.split_to(*scanned + at).freeze();
-            buffer.advance(1);
-            *scanned = 0;
-            Some(line)
-        }
+        Some(at) => Some(std::mem::take(scanned) + at),
         None => {
             *scanned = buffer.len();
             None
@@ -218,8 +212,9 @@ mod tests {
                 let (piece, tail) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
                 buffer.extend_from_slice(piece);
                 rest = tail;
-                while let Some(line) = next_line(&mut buffer, &mut scanned) {
-                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                while let Some(length) = line_length(&buffer, &mut scanned) {
+                    found.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+                    buffer.advance(length + 1);
                 }
             }
             prop_assert_eq!(found, lines);

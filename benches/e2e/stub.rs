@@ -113,7 +113,7 @@ async fn streamed<S: AsyncWrite + Unpin>(
         }
         let stamp = if pause.is_zero() { "x".repeat(380) } else { format!("T{:020}T", now()) };
         let line = if is_worker {
-            format!("{{\"event\":\"delta\",\"text\":\"{stamp}\",\"tokens\":[7]}}\n")
+            format!("{{\"delta\":{{\"text\":\"{stamp}\",\"tokens\":[7]}}}}\n")
         } else {
             format!(
                 "{{\"model\":\"stub\",\"created_at\":\"2026-01-01T00:00:00Z\",\"response\":\"{stamp}\",\"done\":false}}\n"
@@ -126,7 +126,7 @@ async fn streamed<S: AsyncWrite + Unpin>(
         }
     }
     let last = if is_worker {
-        "{\"event\":\"done\",\"reason\":\"stop\",\"prompt_tokens\":9,\"completion_tokens\":9,\"prompt_duration\":1,\"completion_duration\":1}\n"
+        "{\"done\":{\"reason\":\"stop\",\"prompt_tokens\":9,\"completion_tokens\":9,\"prompt_duration\":1,\"completion_duration\":1}}\n"
     } else {
         "{\"model\":\"stub\",\"response\":\"\",\"done\":true,\"done_reason\":\"stop\"}\n"
     };

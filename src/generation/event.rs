@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One piece of a canonical answer. A complete answer is any number of `Delta`s and `ToolCall`s, then exactly one `Done`
-/// or `Error`; an answer that ends without either was cut off and must never pass for whole.
+/// or `Error`; an answer that ends without either was cut off and must never pass for whole. On the wire it is an object with
+/// one key, `{"delta":{…}}`, which parses in one pass where a tag inside would have to be found first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// New text.
     Delta(Delta),

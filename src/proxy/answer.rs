@@ -86,7 +86,8 @@ async fn run(
             };
         }
         Work::Embed(embedding) => {
-            let work = proxy.dispatch.embed(&target, call.keep_alive, embedding);
+            // On the heap, so that streams, which share this function, do not pay for its size.
+            let work = Box::pin(proxy.dispatch.embed(&target, call.keep_alive, embedding));
             match patiently(session, deadline, work).await {
                 Ok((embeddings, route)) => {
                     let spent = spent(ctx, route.loading);
