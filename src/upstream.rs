@@ -174,6 +174,13 @@ impl Exchange<'_> {
         Ok(self.buffer.split().freeze())
     }
 
+    /// Reads to the end of the body, where nothing may follow, and gives the connection back to the pool.
+    pub async fn finish(mut self) {
+        if matches!(self.body().await, Ok(rest) if rest.is_empty()) {
+            self.release().await;
+        }
+    }
+
     /// Gives the connection back to the pool; only after the end of the body.
     pub async fn release(self) {
         self.upstream.connector.release_http_session(self.session, &self.peer, Some(IDLE_TIMEOUT)).await;

@@ -21,7 +21,8 @@ pub(super) trait Exchange: Sync {
     fn run(&self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 }
 
-/// Runs a generation and appends its events to a flight. `None`: it broke after the first event, and the flight has
+/// Runs a generation and appends its events to a flight; its exchange is left to be finished, which needs no place any more.
+/// `None`: it broke after the first event, and the flight has
 /// failed, for the client has seen a part of the answer.
 pub(super) struct Generate<'a> {
     pub upstream: &'a Upstream,
@@ -30,10 +31,10 @@ pub(super) struct Generate<'a> {
     pub writer: &'a Writer,
 }
 
-impl Exchange for Generate<'_> {
-    type Answer = Option<Done>;
+impl<'a> Exchange for Generate<'a> {
+    type Answer = Option<(Done, upstream::Exchange<'a>)>;
 
-    async fn run(&self, trip: Trip<'_>) -> Result<Option<Done>, Fault> {
+    async fn run(&self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
         let _entered = enter(trip, self.metrics);
         let from = Instant::now();
         let mut exchange = connected(self.upstream.start(trip.node, "/generate", self.body.clone())).await?;
@@ -43,11 +44,7 @@ impl Exchange for Generate<'_> {
             None => return Err(Fault::Broken("the answer ended before its first event".into())),
         };
         self.writer.routed(trip.route(from));
-        let done = follow(&mut exchange, first, self.writer).await;
-        if done.is_some() && matches!(exchange.body().await, Ok(rest) if rest.is_empty()) {
-            exchange.release().await;
-        }
-        Ok(done)
+        Ok(follow(&mut exchange, first, self.writer).await.map(|done| (done, exchange)))
     }
 }
 

@@ -187,10 +187,11 @@ impl Dispatch {
         }
         let body = canonical(&generation)?;
         let exchange = exchange::Generate { upstream: &self.upstream, metrics: &self.metrics, body, writer };
-        if let Some(done) = self.on_a_node(target, keep_alive, exchange).await? {
+        if let Some((done, exchange)) = self.on_a_node(target, keep_alive, exchange).await? {
             self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
             self.count_tokens(&target.name, "cached", done.cached_tokens);
             self.count_tokens(&target.name, "completion", done.completion_tokens);
+            exchange.finish().await;
         }
         Ok(())
     }

@@ -57,7 +57,9 @@ fn a_request_is_counted_with_its_tokens_and_outcome() {
     until_true("both are counted", || requests("ok") + requests("model_not_found") == 2.0);
     assert_eq!((requests("ok"), requests("model_not_found")), (1.0, 1.0));
     assert!(!server.exposition().contains("nobody"), "labels hold configured names only");
-    let completion = server.metric("arriero_tokens_total", "type=\"completion\"");
+    let counted = || server.metric("arriero_tokens_total", "type=\"completion\"");
+    until_true("the tokens are counted", || counted() > 0.0);
+    let completion = counted();
     assert!((1.0..=3.0).contains(&completion), "{completion}");
     until_true("nothing is in flight", || server.metric("arriero_inflight", "") == 0.0);
 }
