@@ -4,7 +4,7 @@
 //! resolve ─► (cache) ─► (join a flight) ─► admission ─► residency ─► routing ─► (breaker) ─► exchange ─► events
 //! ```
 //!
-//! Stages in parentheses are not built yet; their places are marked in [`Dispatch::fly`] and [`Dispatch::on_a_node`]. A
+//! Stages in parentheses are not built yet; their places are marked in `Dispatch::fly` and `Dispatch::on_a_node`. A
 //! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
 
 mod config;

@@ -2,7 +2,7 @@
 //! of readers follow it, each from the start. Pure state; it knows neither nodes nor clients.
 //!
 //! Two things end a flight early. The last [`Reader`] to leave makes [`Writer::abandoned`] ready, so the task stops within
-//! one poll. A [`Writer`] dropped before the end publishes [`Error::Internal`], so no reader ever waits for a task that is
+//! one poll. A [`Writer`] dropped before the end publishes [`Error::Internal`](crate::error::Error::Internal), so no reader ever waits for a task that is
 //! gone: cancellation is a state, not a silence.
 
 mod log;

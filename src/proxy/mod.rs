@@ -1,8 +1,8 @@
 //! The data port: Pingora's phases, one file per concern.
 //!
-//! Inference endpoints are answered from `request_filter` by readers of flights ([`answer`]); lists and descriptions of
-//! models from what the library knows ([`info`]); everything else that must reach a server takes Pingora's native
-//! streaming path ([`passthrough`]). There is no third way.
+//! Inference endpoints are answered from `request_filter` by readers of flights (`answer`); lists and descriptions of
+//! models from what the library knows (`info`); everything else that must reach a server takes Pingora's native
+//! streaming path (`passthrough`). There is no third way.
 
 mod access;
 mod answer;
