@@ -22,8 +22,7 @@ pub(super) trait Exchange: Sync {
 }
 
 /// Runs a generation and appends its events to a flight; its exchange is left to be finished, which needs no place any more.
-/// `None`: it broke after the first event, and the flight has
-/// failed, for the client has seen a part of the answer.
+/// `None`: it broke after the first event, and the flight has failed, for the client has seen a part of the answer.
 pub(super) struct Generate<'a> {
     pub upstream: &'a Upstream,
     pub metrics: &'a Metrics,
