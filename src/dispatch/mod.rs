@@ -191,7 +191,8 @@ impl Dispatch {
             self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
             self.count_tokens(&target.name, "cached", done.cached_tokens);
             self.count_tokens(&target.name, "completion", done.completion_tokens);
-            exchange.finish().await;
+            // On the heap, for its size is the flight's otherwise, from the start.
+            Box::pin(exchange.finish()).await;
         }
         Ok(())
     }

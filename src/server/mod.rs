@@ -129,9 +129,9 @@ fn threads(configured: usize) -> usize {
     }
 }
 
-/// Per connection. Pingora's default reads through 64 KiB, which it zeroes and an idle stream keeps; the read buffer only has
-/// to hold a request's head, for larger reads go past it.
-const BUFFERS: L4BufferSettings = L4BufferSettings { read: Some(4 << 10), write: None };
+/// Per connection. Pingora's default reads through 64 KiB, which it zeroes and an idle stream keeps. Its parser reads 4 KiB and
+/// more at a time, and reads larger than the buffer go past it.
+const BUFFERS: L4BufferSettings = L4BufferSettings { read: Some(64), write: None };
 
 /// Serves the admin port; never ends without one.
 async fn administer(listener: Option<TcpListener>, state: AdminState, stop: CancellationToken) {
