@@ -24,7 +24,7 @@ test:
 
 ## Measures, some minutes; with LLAMA_SERVER=/path/of/llama-server the engine is compared with it as well.
 bench:
-	@.ci/prepare bench
+	@.ci/prepare test
 	$(CARGO) build $(FLAGS) --bins --examples
 	$(CARGO) bench --locked --bench hot_paths
 	$(CARGO) bench --locked --bench e2e

@@ -204,10 +204,13 @@ fn taskset(cores: &str) -> Outcome<()> {
 
 /// A process and its descendants.
 pub fn family(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all = vec![pid];
-    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-        all.extend(family(child));
+    // A child belongs to the thread that spawned it.
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            all.extend(family(child));
+        }
     }
     all
 }

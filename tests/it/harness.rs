@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub struct Server {
     pub data: Address,
     /// Of the admin port.
     pub admin: Address,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 /// A worker process of a [`Server`].
@@ -48,9 +48,22 @@ impl Server {
         std::fs::write(&path, config).expect("the configuration can be written");
         let mut command = arriero();
         command.arg("serve").arg("--config").arg(path);
+        Self::run(command, Some(directory))
+    }
+
+    /// Starts with a file of `conf/` and these environment variables.
+    pub fn shipped(file: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = arriero();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(file));
+        command.envs(environment.iter().copied());
+        Self::run(command, None)
+    }
+
+    /// Starts and waits until it listens; `directory` is removed after it.
+    fn run(mut command: Command, directory: Option<TempDir>) -> Self {
         let mut process =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("arriero starts");
-
         let log = Arc::new(Mutex::new(Vec::new()));
         let (listening, heard) = mpsc::channel();
         follow(process.stdout.take().expect("piped"), Arc::clone(&log), listening.clone());

@@ -12,6 +12,8 @@ mod burst;
 #[cfg(feature = "engine")]
 mod clients;
 #[cfg(feature = "engine")]
+mod conf;
+#[cfg(feature = "engine")]
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod faults;
