@@ -30,11 +30,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home arriero
-# The backends are looked for beside the binary.
+# Libraries and backends are looked for beside the binary.
 COPY --from=build /stage /usr/local/lib/arriero
-RUN echo /usr/local/lib/arriero > /etc/ld.so.conf.d/arriero.conf \
-    && ldconfig \
-    && ln -s /usr/local/lib/arriero/arriero /usr/local/bin/arriero \
+RUN ln -s /usr/local/lib/arriero/arriero /usr/local/bin/arriero \
     && arriero --version
 # By number, so that an orchestrator can tell that it is not root.
 USER 10001

@@ -22,7 +22,8 @@ test:
 	$(CARGO) test $(FLAGS) --no-fail-fast
 	@echo "make test: all tests passed"
 
-## Measures, some minutes; with LLAMA_SERVER=/path/of/llama-server the engine is compared with it as well.
+## Measures, some minutes; LLAMA_SERVER=/path/of/llama-server and SGLANG_ROUTER=/path/of/sglang-router are compared with it
+## as well.
 bench:
 	@.ci/prepare test
 	$(CARGO) build $(FLAGS) --bins --examples

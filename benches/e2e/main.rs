@@ -1,8 +1,8 @@
 //! End to end, side by side: the same load through nginx, HAProxy, a bare Pingora proxy and Arriero, interleaved in one
 //! run against one fast stub, so that only ratios matter. `cargo bench --bench e2e`; prints Markdown.
 //!
-//! The client and the stub share one core, each proxy has the other. With `LLAMA_SERVER=/path/of/llama-server` the engine
-//! is compared as well.
+//! The client and the stub share one core, each proxy has the other. With `SGLANG_ROUTER=/path/of/sglang-router` that router
+//! (PyPI) runs along, with `LLAMA_SERVER=/path/of/llama-server` the engine is compared as well.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
@@ -29,14 +29,15 @@ fn main() -> Outcome<()> {
         process::pin_self()?;
         if wants("overhead") || wants("streams") || wants("memory") {
             let stage = process::Stage::set().await?;
+            // First, while the processes are fresh: later their heaps have room for a thousand streams anyway.
+            if wants("memory") {
+                streams::memory(&stage).await?;
+            }
             if wants("overhead") {
                 overhead::run(&stage).await?;
             }
             if wants("streams") {
                 streams::run(&stage).await?;
-            }
-            if wants("memory") {
-                streams::memory(&stage).await?;
             }
         }
         if wants("engine") {

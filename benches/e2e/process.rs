@@ -1,5 +1,6 @@
 //! The proxies under test: started with the stub behind them, pinned to a core, ended with the bench.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::client::request;
+use crate::client::{Client, request};
 use crate::{Outcome, stub};
 
 /// A process that ends with its value.
@@ -16,9 +17,14 @@ pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay.
+        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay. Pingora's server takes five minutes.
         let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
@@ -86,6 +92,21 @@ impl Stage {
                 .await?;
         passing.path = "/api/pull";
         targets.push(passing);
+        match std::env::var_os("SGLANG_ROUTER") {
+            Some(program) => {
+                let scrapes = free_port().await?;
+                let mut router = spawn("SGLang's router", dir.path(), |port| {
+                    Ok(sglang(&program, port, scrapes, upstream))
+                })
+                .await?;
+                router.path = "/v1/completions";
+                targets.push(router);
+            }
+            None => eprintln!("SGLANG_ROUTER is not set: no comparison with it"),
+        }
+        for target in &targets {
+            ready(target).await?;
+        }
         Ok(Self { targets, _dir: dir })
     }
 }
@@ -95,33 +116,40 @@ async fn spawn(
     dir: &Path,
     command: impl FnOnce(u16) -> Outcome<Command>,
 ) -> Outcome<Target> {
-    // Free now, and nobody else here asks for ports.
-    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let port = free_port().await?;
     let inner = command(port)?;
     let mut pinned = Command::new("taskset");
     pinned.args(["-c", "1"]).arg(inner.get_program()).args(inner.get_args());
     let log = std::fs::File::create(dir.join(format!("{}.log", name.replace([' ', ','], "_"))))?;
     let child = pinned.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-    let mut target = Target {
+    Ok(Target {
         name,
         address: SocketAddr::from(([127, 0, 0, 1], port)),
         path: "/api/generate",
         process: Some(Process(child)),
-    };
-    ready(&mut target).await?;
-    Ok(target)
+    })
 }
 
-/// Waits until the proxy accepts connections.
-async fn ready(target: &mut Target) -> Outcome<()> {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while tokio::net::TcpStream::connect(target.address).await.is_err() {
-        if Instant::now() > deadline {
-            return Err(format!("{} does not listen", target.name).into());
+/// Free now, and nobody else here asks for ports.
+async fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+}
+
+/// Waits until a request gets through.
+async fn ready(target: &Target) -> Outcome<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let request = target.request(1, 0, false);
+    loop {
+        let answered = match Client::connect(target.address).await {
+            Ok(mut client) => client.time(&request).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(format!("{}: {error}", target.name).into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
 }
 
 fn nginx(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
@@ -161,6 +189,16 @@ fn haproxy(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
     let mut command = Command::new("haproxy");
     command.arg("-q").arg("-db").arg("-f").arg(config);
     Ok(command)
+}
+
+/// A router that reads requests as Arriero does; from PyPI, package sglang-router.
+fn sglang(program: &OsStr, port: u16, scrapes: u16, upstream: SocketAddr) -> Command {
+    let mut command = Command::new(program);
+    command.args(["launch", "--host", "127.0.0.1", "--policy", "round_robin", "--log-level", "error"]);
+    command.arg("--port").arg(port.to_string()).arg("--worker-urls").arg(format!("http://{upstream}"));
+    // Where it listens for scrapes: nobody does.
+    command.args(["--prometheus-host", "127.0.0.1", "--prometheus-port"]).arg(scrapes.to_string());
+    command
 }
 
 fn arriero(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr) -> Outcome<Command> {

@@ -41,7 +41,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         let is_worker = buffer.starts_with(b"POST /generate ");
         let body = &buffer[head..head + length];
         let (events, pause) = directive(body);
-        let is_stream = is_worker || !contains(body, b"\"stream\":false");
+        // Whoever only looks whether it is alive gets something short.
+        let is_stream = is_worker || buffer.starts_with(b"POST ") && !contains(body, b"\"stream\":false");
         let sent = if is_stream {
             streamed(&mut stream, is_worker, events, pause).await
         } else {

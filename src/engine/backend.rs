@@ -18,7 +18,7 @@ pub fn initialise() -> Result<LlamaBackend, String> {
     LlamaBackend::init().map_err(|error| error.to_string())
 }
 
-/// Loads the backends that are modules of their own, first use only: those beside the binary, as in a release, and those where
+/// Loads the backends that are modules of their own, first use only: those beside the binary, as in a release, or those where
 /// the build put them.
 fn load_modules() {
     #[cfg(feature = "dynamic-backends")]
@@ -26,11 +26,15 @@ fn load_modules() {
         use llama_cpp_2::llama_backend::{load_backends, load_backends_from_path};
         static LOADED: std::sync::Once = std::sync::Once::new();
         LOADED.call_once(|| {
+            // They report what they find on stderr otherwise.
+            super::log::capture();
             let binary = std::env::current_exe().ok();
             if let Some(folder) = binary.as_deref().and_then(std::path::Path::parent) {
                 load_backends_from_path(folder);
             }
-            load_backends();
+            if list_llama_ggml_backend_devices().is_empty() {
+                load_backends();
+            }
         });
     }
 }

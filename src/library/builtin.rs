@@ -15,6 +15,9 @@ pub(super) fn name(path: &str) -> Option<&str> {
     path.strip_prefix(SCHEME)
 }
 
+/// The temperature of requests that do not say otherwise. At Ollama's 0.8 so small a model misspells now and then.
+pub(super) const TEMPERATURE: f32 = 0.2;
+
 /// The file of built-in model `name` below `runtime`, written if it is not there yet. Errors in words.
 pub(super) fn file(name: &str, runtime: &Path) -> Result<PathBuf, String> {
     if name != "demo" {

@@ -58,7 +58,10 @@ impl Library {
     /// `runtime` is a private directory where the embedded model is put as a file when first used.
     pub fn open(models: impl IntoIterator<Item = (String, ModelConfig)>, runtime: &Path) -> Self {
         let cards = Cache::new(CARDS);
-        let open = |(name, config)| {
+        let open = |(name, mut config): (String, ModelConfig)| {
+            if builtin::name(&config.path).is_some() {
+                config.options.temperature.get_or_insert(builtin::TEMPERATURE);
+            }
             let (runtime, cards) = (runtime.to_owned(), cards.clone());
             Arc::new(Model { name, config, runtime, seen: Mutex::default(), cards })
         };
