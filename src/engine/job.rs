@@ -6,7 +6,7 @@ use super::grammar::Constraint;
 use super::model::Model;
 use super::prompt::{self, Prompt};
 use super::sampling::{Settings, Token};
-use crate::generation::{Failure, FailureCode, Format, Generation, Input};
+use crate::generation::{Failure, FailureCode, Format, Generation, Input, Resume};
 
 /// Without a limit of its own an answer ends at this many times its context, as in Ollama.
 const CONTEXTS_PER_ANSWER: usize = 10;
@@ -29,6 +29,8 @@ pub struct Job {
     pub shift: bool,
     /// Report the tokens of prompt and answer at the end.
     pub reports_context: bool,
+    /// What was sent before.
+    pub resume: Resume,
     /// Tokens that end it although the vocabulary does not say so.
     pub ends: Vec<Token>,
 }
@@ -55,6 +57,7 @@ impl Job {
             answer: Answer::new(options.stop.as_deref().unwrap_or_default()),
             logprobs: generation.logprobs.map(usize::from),
             shift: generation.shift,
+            resume: resume(model, generation.resume.take().unwrap_or_default())?,
             reports_context: matches!(generation.input, Input::Prompt { .. }),
             ends: match generation.input {
                 Input::Infill { .. } => model.infill_ends(),
@@ -62,6 +65,16 @@ impl Job {
             },
             prompt,
         })
+    }
+}
+
+fn resume(model: &Model, resume: Resume) -> Result<Resume, Failure> {
+    match resume.tokens.iter().find(|&&token| !model.knows(token)) {
+        Some(unknown) => {
+            let message = format!("resume holds {unknown}, which is no token of this model");
+            Err(Failure { code: FailureCode::InvalidRequest, message })
+        }
+        None => Ok(resume),
     }
 }
 

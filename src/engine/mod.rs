@@ -21,6 +21,7 @@ mod sampling;
 mod scheduler;
 mod sequence;
 mod serve;
+mod sharing;
 mod slot;
 mod stop;
 pub mod template;

@@ -18,6 +18,7 @@ use super::job::Job;
 use super::model::{Model, llama_token};
 use super::sampling::{Sampler, Token};
 use super::sequence::Sequence;
+use super::sharing::{self, Offer};
 use super::slot::Slot;
 use crate::generation::Event;
 
@@ -107,17 +108,44 @@ impl<'a> Scheduler<'a> {
 
     /// Gives each waiting job a slot for as long as there is a free one.
     fn start_waiting(&mut self) {
-        while let Some((job, events)) = self.waiting.pop_front() {
-            let prompt = &job.prompt.tokens;
-            let Some(index) = choose(&self.slots, prompt) else {
-                self.waiting.push_front((job, events));
-                return;
+        while self.slots.iter().any(|slot| slot.sequence.is_none()) {
+            let Some((job, events)) = self.waiting.pop_front() else { return };
+            if let Some(sequence) = Sequence::new(self.model, *job, events) {
+                self.start(sequence);
+            }
+        }
+    }
+
+    fn start(&mut self, mut sequence: Sequence) {
+        let Some(index) = choose(&self.slots, sequence.start()) else { return };
+        let slot = &mut self.slots[index];
+        let cached = slot.reuse(&mut self.context, sequence.start());
+        sequence.skip(cached);
+        self.started += 1;
+        slot.last_used = self.started;
+        self.slots[index].donor = sharing::donor(&self.slots, index, sequence.start());
+        self.slots[index].sequence = Some(sequence);
+    }
+
+    /// Copies the beginnings of prompts from slots that have read them by now.
+    fn share(&mut self) {
+        for index in 0..self.slots.len() {
+            let (Some(donor), Some(sequence)) = (self.slots[index].donor, &self.slots[index].sequence) else {
+                continue;
             };
+            let Offer::Tokens(count) = sharing::offer(&self.slots, donor, sequence.start()) else {
+                continue;
+            };
+            self.slots[index].donor = None;
+            if count <= self.slots[index].used() {
+                continue;
+            }
+            let (from, cells) = (self.slots[donor.slot].id(), self.slots[donor.slot].cells().to_vec());
             let slot = &mut self.slots[index];
-            let cached = slot.reuse(&mut self.context, prompt);
-            self.started += 1;
-            slot.last_used = self.started;
-            slot.sequence = Some(Sequence::new(*job, events, cached));
+            let cached = slot.copy(&mut self.context, from, &cells, count);
+            if let Some(sequence) = &mut slot.sequence {
+                sequence.skip(cached);
+            }
         }
     }
 
@@ -126,6 +154,7 @@ impl<'a> Scheduler<'a> {
         for slot in &mut self.slots {
             slot.make_room(&mut self.context, self.model.can_shift);
         }
+        self.share();
         let shares = self.fill_batch()?;
         if shares.is_empty() {
             return Ok(());
@@ -156,6 +185,7 @@ impl<'a> Scheduler<'a> {
         let unfed = |slot: usize| self.slots[slot].sequence.as_ref().map_or(0, |s| s.unfed().len());
         let (reading, generating): (Vec<usize>, Vec<usize>) = self
             .running()
+            .filter(|&slot| self.slots[slot].donor.is_none())
             .partition(|&slot| self.slots[slot].sequence.as_ref().is_some_and(Sequence::is_reading));
         let mut room = self.capacity - generating.len();
         if !generating.is_empty() {
@@ -232,40 +262,22 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-/// The free slot that holds most of `prompt`; among equals one next to a slot that runs, and the one idle for longest.
+/// The free slot that suits `prompt` best; among equals one next to a slot that runs, and the one idle for longest. A slot that
+/// holds much else as well keeps it: from there the beginning is copied.
 fn choose(slots: &[Slot], prompt: &[Token]) -> Option<usize> {
     let runs = |index: usize| slots.get(index).is_some_and(|slot| slot.sequence.is_some());
     let free = (0..slots.len()).filter(|&index| !runs(index));
     free.max_by_key(|&index| {
         let is_beside = runs(index + 1) || index.checked_sub(1).is_some_and(runs);
-        (slots[index].common_prefix(prompt), is_beside, u64::MAX - slots[index].last_used)
+        let slot = &slots[index];
+        let common = if slot.suits(prompt) { slot.common_prefix(prompt) } else { 0 };
+        (common, is_beside, u64::MAX - slot.last_used)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc::unbounded_channel;
-
     use super::*;
-    use crate::engine::answer::Answer;
-    use crate::engine::prompt::Prompt;
-    use crate::engine::sampling::Settings;
-    use crate::generation::Options;
-
-    fn sequence() -> Sequence {
-        let job = Job {
-            prompt: Prompt { tokens: vec![1], context: 8, keep: 0 },
-            limit: 1,
-            settings: Settings::new(&Options::default(), 8),
-            constraint: None,
-            answer: Answer::new(&[]),
-            logprobs: None,
-            shift: false,
-            reports_context: false,
-            ends: Vec::new(),
-        };
-        Sequence::new(job, unbounded_channel().0, 0)
-    }
 
     #[test]
     fn slots_are_given_out_side_by_side_and_the_longest_idle_first() {
@@ -275,12 +287,24 @@ mod tests {
         }
         let mut given = Vec::new();
         while let Some(index) = choose(&slots, &[7]) {
-            slots[index].sequence = Some(sequence());
+            slots[index].sequence = Some(Sequence::unread(&[7]));
             given.push(index);
         }
         assert_eq!(given, [2, 3, 4, 1, 0]);
         slots[3].sequence = None;
         slots[0].sequence = None;
         assert_eq!(choose(&slots, &[7]), Some(3), "both are beside one that runs");
+    }
+
+    #[test]
+    fn a_slot_that_holds_much_else_keeps_it() {
+        let mut slots = vec![Slot::holding(0, &[1, 2, 3, 4, 5, 6]), Slot::holding(1, &[9]), Slot::new(2)];
+        slots[1].last_used = 1;
+        assert_eq!(
+            choose(&slots, &[1, 2, 7, 7]),
+            Some(2),
+            "two of six is little, and slot 2 has nothing to lose"
+        );
+        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7]), Some(0));
     }
 }

@@ -9,7 +9,9 @@ use super::answer::Step;
 use super::job::Job;
 use super::model::Model;
 use super::sampling::{Distribution, Sampler, Token};
-use crate::generation::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
+use crate::generation::{
+    Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob,
+};
 
 /// A running generation. It ends with exactly one `Done` or `Error`, or silently when nobody listens any more.
 pub struct Sequence {
@@ -17,11 +19,15 @@ pub struct Sequence {
     events: UnboundedSender<Event>,
     /// Prompt and answer so far; never shortened, also where the KV cache is.
     history: Vec<Token>,
+    /// What its cells hold when it has read all it starts with.
+    start: Vec<Token>,
     /// Tokens to be decoded next.
     unfed: Vec<Token>,
     /// Tokens of the prompt that were in the KV cache already.
     cached: usize,
     generated: usize,
+    /// What was sent by a run before this one and is not sent again.
+    known: Resume,
     /// Tokens of the answer that were sent.
     sent: Vec<Token>,
     started: Instant,
@@ -30,19 +36,57 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Starts with `cached` tokens of the prompt in the KV cache.
-    pub fn new(job: Job, events: UnboundedSender<Event>, cached: usize) -> Self {
-        Self {
+    /// Starts where the request says, behind what was sent before if there is any. `None`: it has ended, and said so.
+    pub fn new(model: &Model, mut job: Job, events: UnboundedSender<Event>) -> Option<Self> {
+        let known = std::mem::take(&mut job.resume);
+        let again = known.tokens.clone();
+        let mut sequence = Self {
             history: job.prompt.tokens.clone(),
-            unfed: job.prompt.tokens[cached..].to_vec(),
-            cached,
+            start: Vec::new(),
+            unfed: Vec::new(),
+            cached: 0,
             generated: 0,
+            known,
             sent: Vec::new(),
             started: Instant::now(),
             read: None,
             job,
             events,
+        };
+        for token in again {
+            let step = sequence.take(model, token, None);
+            if !sequence.goes_on(step) {
+                return None;
+            }
         }
+        sequence.start = sequence.cells();
+        sequence.unfed = sequence.start.clone();
+        Some(sequence)
+    }
+
+    /// What its cells would hold had it run from the beginning: all of it, unless its context has shifted.
+    fn cells(&self) -> Vec<Token> {
+        let (prompt, answer) = self.history.split_at(self.job.prompt.tokens.len());
+        let mut cells = prompt.to_vec();
+        for &token in answer {
+            if cells.len() >= self.context() {
+                let keep = self.job.prompt.keep.min(cells.len());
+                cells.drain(keep..keep + (cells.len() - keep) / 2);
+            }
+            cells.push(token);
+        }
+        cells
+    }
+
+    /// The first `cached` tokens of what it starts with are in the KV cache; before anything was decoded.
+    pub fn skip(&mut self, cached: usize) {
+        self.unfed = self.start[cached..].to_vec();
+        self.cached = cached.min(self.job.prompt.tokens.len());
+    }
+
+    /// What it reads before it generates.
+    pub fn start(&self) -> &[Token] {
+        &self.start
     }
 
     /// Whether anybody still listens.
@@ -89,7 +133,12 @@ impl Sequence {
         logits: impl FnOnce() -> &'a [f32],
     ) -> bool {
         let step = catch_unwind(AssertUnwindSafe(|| self.step(model, sampler, logits())));
-        match step.unwrap_or_else(|_| Err("sampling panicked".to_owned())) {
+        self.goes_on(step.unwrap_or_else(|_| Err("sampling panicked".to_owned())))
+    }
+
+    /// Ends it if it is at its end.
+    fn goes_on(&mut self, step: Result<Option<DoneReason>, String>) -> bool {
+        match step {
             Ok(None) => true,
             Ok(Some(reason)) => {
                 self.finish(reason);
@@ -114,6 +163,21 @@ impl Sequence {
             return Ok(Some(DoneReason::Length));
         }
         let token = self.sample(sampler, logits)?;
+        let logprob = self.job.logprobs.map(|best| logprob(model, logits, token, best));
+        let ends = self.take(model, token, logprob)?;
+        if ends.is_none() {
+            self.unfed.push(token);
+        }
+        Ok(ends)
+    }
+
+    /// Adds a token to the answer, sends what can be sent, and says why it ends if it does.
+    fn take(
+        &mut self,
+        model: &Model,
+        token: Token,
+        logprob: Option<TokenLogprob>,
+    ) -> Result<Option<DoneReason>, String> {
         self.generated += 1;
         if let Some(constraint) = &mut self.job.constraint {
             constraint.accept(token)?;
@@ -122,9 +186,7 @@ impl Sequence {
             return Ok(Some(DoneReason::Stop));
         }
         self.history.push(token);
-        self.unfed.push(token);
         let bytes = model.piece(token);
-        let logprob = self.job.logprobs.map(|best| logprob(model, logits, token, best));
         match self.job.answer.push(token, &bytes, logprob) {
             Step::More(delta) => self.send(delta),
             Step::Stopped(delta) => {
@@ -182,8 +244,10 @@ impl Sequence {
             if self.job.reports_context {
                 self.sent.extend(&delta.tokens);
             }
-            // A receiver that is gone is noticed before the next step.
-            self.events.send(Event::Delta(delta)).ok();
+            if let Some(rest) = self.known.rest(Event::Delta(delta)) {
+                // A receiver that is gone is noticed before the next step.
+                self.events.send(rest).ok();
+            }
         }
     }
 }
@@ -206,4 +270,37 @@ fn logprob(model: &Model, logits: &[f32], token: Token, best: usize) -> TokenLog
 
 fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+impl Sequence {
+    /// One that has read nothing of `start`, and to which nobody listens.
+    pub fn unread(start: &[Token]) -> Self {
+        use super::{answer::Answer, prompt::Prompt, sampling::Settings};
+        let job = Job {
+            prompt: Prompt { tokens: start.to_vec(), context: 4096, keep: 0 },
+            limit: 1,
+            settings: Settings::new(&crate::generation::Options::default(), 4096),
+            constraint: None,
+            answer: Answer::new(&[]),
+            logprobs: None,
+            shift: false,
+            reports_context: false,
+            resume: Resume::default(),
+            ends: Vec::new(),
+        };
+        Self {
+            job,
+            events: tokio::sync::mpsc::unbounded_channel().0,
+            history: start.to_vec(),
+            start: start.to_vec(),
+            unfed: start.to_vec(),
+            cached: 0,
+            generated: 0,
+            known: Resume::default(),
+            sent: Vec::new(),
+            started: Instant::now(),
+            read: None,
+        }
+    }
 }

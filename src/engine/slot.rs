@@ -4,6 +4,7 @@ use llama_cpp_2::context::LlamaContext;
 
 use super::sampling::Token;
 use super::sequence::Sequence;
+use super::sharing::Donor;
 use crate::generation::DoneReason;
 
 /// A place for one sequence. `cells` mirrors llama.cpp's memory for this sequence exactly; an idle slot keeps its cells, because
@@ -14,6 +15,8 @@ pub struct Slot {
     cells: Vec<Token>,
     /// What runs here.
     pub sequence: Option<Sequence>,
+    /// Whose cells its sequence waits for.
+    pub donor: Option<Donor>,
     /// When it was last given work, as a count; the longest idle goes first.
     pub last_used: u64,
 }
@@ -21,7 +24,7 @@ pub struct Slot {
 impl Slot {
     /// An empty slot for the sequence `id` of the context.
     pub fn new(id: i32) -> Self {
-        Self { id, cells: Vec::new(), sequence: None, last_used: 0 }
+        Self { id, cells: Vec::new(), sequence: None, donor: None, last_used: 0 }
     }
 
     /// llama.cpp's number for the sequence.
@@ -37,6 +40,44 @@ impl Slot {
     /// How many tokens at the front of `prompt` are in its cells.
     pub fn common_prefix(&self, prompt: &[Token]) -> usize {
         self.cells.iter().zip(prompt).take_while(|(cell, token)| cell == token).count()
+    }
+
+    /// The same once its sequence has decoded what it is going to read.
+    pub fn promised_prefix(&self, prompt: &[Token]) -> usize {
+        let unread =
+            self.sequence.as_ref().filter(|sequence| sequence.is_reading()).map_or(&[][..], Sequence::unfed);
+        self.cells.iter().chain(unread).zip(prompt).take_while(|(held, token)| held == token).count()
+    }
+
+    /// Whether what runs here still reads.
+    pub fn is_reading(&self) -> bool {
+        self.sequence.as_ref().is_some_and(Sequence::is_reading)
+    }
+
+    /// Whether more than half of what it holds would be of use for `prompt`.
+    pub fn suits(&self, prompt: &[Token]) -> bool {
+        2 * self.common_prefix(prompt) > self.cells.len()
+    }
+
+    /// Copies the first `count` cells of another slot in place of its own; how many it has then: none where the memory cannot
+    /// be cut.
+    pub fn copy(&mut self, context: &mut LlamaContext, from: i32, cells: &[Token], count: usize) -> usize {
+        // Fails for positions beyond 31 bits only, and none is given.
+        if context.copy_kv_cache_seq(from, self.id, None, None).is_err() {
+            self.clear(context);
+            return 0;
+        }
+        self.cells = cells.to_vec();
+        if count < self.cells.len() && !self.remove(context, count, None) {
+            self.clear(context);
+        }
+        self.cells.truncate(count);
+        self.cells.len()
+    }
+
+    /// What its cells hold.
+    pub fn cells(&self) -> &[Token] {
+        &self.cells
     }
 
     /// Frees the cells that `prompt` does not begin with; how many of its tokens remain. At least the last one has to be decoded
@@ -114,12 +155,20 @@ fn position(index: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
+impl Slot {
+    /// An idle one with these cells.
+    pub fn holding(id: i32, cells: &[Token]) -> Self {
+        Self { cells: cells.to_vec(), ..Self::new(id) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_common_prefix_ends_at_the_first_difference() {
-        let slot = Slot { cells: vec![1, 2, 3], ..Slot::new(0) };
+        let slot = Slot::holding(0, &[1, 2, 3]);
         assert_eq!(slot.common_prefix(&[1, 2, 3, 4]), 3);
         assert_eq!(slot.common_prefix(&[1, 9, 3]), 1);
         assert_eq!(slot.common_prefix(&[]), 0);

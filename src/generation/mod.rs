@@ -9,6 +9,7 @@ mod event;
 mod key;
 mod options;
 mod request;
+mod resume;
 pub mod seam;
 
 pub use embedding::{Embedding, Embeddings};
@@ -16,3 +17,4 @@ pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCod
 pub use key::Key;
 pub use options::Options;
 pub use request::{Format, Generation, Input, Message, Role, Think};
+pub use resume::Resume;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Options;
+use super::{Options, Resume};
 
 /// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Generation {
     /// The context is full while generating: discard the oldest half (true) or stop with `length` (false).
     #[serde(default = "yes")]
     pub shift: bool,
+    /// What the caller has of the answer already, from a node that was lost: the answer goes on behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
 }
 
 fn yes() -> bool {

@@ -59,6 +59,7 @@ impl Shared {
                 think,
                 truncate: self.truncate.unwrap_or(true),
                 shift: self.shift.unwrap_or(true),
+                resume: None,
             },
             model,
         })

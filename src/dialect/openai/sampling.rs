@@ -102,6 +102,7 @@ impl Settings {
             think: task.think,
             truncate: true,
             shift: true,
+            resume: None,
         };
         let mut generations = vec![generation; self.choices];
         for (choice, generation) in (0..).zip(&mut generations) {
