@@ -4,46 +4,64 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::canonical;
 use super::place::Trip;
-use crate::error::Error;
 use crate::flight::{Route, Writer};
-use crate::generation::{Done, Embeddings, Event};
+use crate::generation::{Done, Embeddings, Event, Generation, Resume};
 use crate::node::InFlight;
 use crate::telemetry::{Counted, Metrics};
 use crate::upstream::{self, Fault, Upstream};
 
-/// What is done on a node once there is one. Reports a fault only while nothing has reached the client.
-pub(super) trait Exchange: Sync {
+/// What is done on a node once there is one.
+pub(super) trait Exchange: Send {
     /// What comes of it.
     type Answer: Send;
 
-    /// One attempt.
-    fn run(&self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
+    /// One attempt; it goes on where the one before it broke off.
+    fn run(&mut self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 }
 
 /// Runs a generation and appends its events to a flight; its exchange is left to be finished, which needs no place any more.
-/// `None`: it broke after the first event, and the flight has failed, for the client has seen a part of the answer.
 pub(super) struct Generate<'a> {
     pub upstream: &'a Upstream,
     pub metrics: &'a Metrics,
-    pub body: Bytes,
     pub writer: &'a Writer,
+    pub generation: Generation,
+    /// What is in the flight's log already.
+    pub sent: Resume,
 }
 
 impl<'a> Exchange for Generate<'a> {
-    type Answer = Option<(Done, upstream::Exchange<'a>)>;
+    type Answer = (Done, upstream::Exchange<'a>);
 
-    async fn run(&self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
+    async fn run(&mut self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
         let _entered = enter(trip, self.metrics);
         let from = Instant::now();
-        let mut exchange = connected(self.upstream.start(trip.node, "/generate", self.body.clone())).await?;
-        let first = match exchange.next().await? {
-            Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
-            Some(event) => event,
-            None => return Err(Fault::Broken("the answer ended before its first event".into())),
-        };
-        self.writer.routed(trip.route(from));
-        Ok(follow(&mut exchange, first, self.writer).await.map(|done| (done, exchange)))
+        let goes_on = self.sent != Resume::default();
+        self.generation.resume = goes_on.then(|| self.sent.clone());
+        let body = canonical(&self.generation).map_err(|error| Fault::Broken(error.to_string()))?;
+        let mut exchange = connected(self.upstream.start(trip.node, "/generate", body)).await?;
+        if goes_on {
+            self.metrics.resumed.inc();
+        }
+        // A later route is not told: the client has the head of its answer.
+        let mut is_first = !goes_on;
+        loop {
+            let event = match exchange.next().await? {
+                Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
+                Some(event) => event,
+                None => return Err(Fault::Broken("the answer was cut off".into())),
+            };
+            self.sent.count(&event);
+            if std::mem::take(&mut is_first) {
+                self.writer.routed(trip.route(from));
+            }
+            let done = if let Event::Done(done) = &event { Some(done.clone()) } else { None };
+            self.writer.append(event);
+            if let Some(done) = done {
+                return Ok((done, exchange));
+            }
+        }
     }
 }
 
@@ -57,7 +75,7 @@ pub(super) struct Embed<'a> {
 impl Exchange for Embed<'_> {
     type Answer = (Embeddings, Route);
 
-    async fn run(&self, trip: Trip<'_>) -> Result<(Embeddings, Route), Fault> {
+    async fn run(&mut self, trip: Trip<'_>) -> Result<(Embeddings, Route), Fault> {
         let _entered = enter(trip, self.metrics);
         let from = Instant::now();
         let mut exchange = connected(self.upstream.start(trip.node, "/embed", self.body.clone())).await?;
@@ -76,28 +94,4 @@ fn connected<T>(start: impl Future<Output = T> + Send) -> impl Future<Output = T
 
 fn enter(trip: Trip<'_>, metrics: &Metrics) -> (InFlight, Counted) {
     (trip.node.enter(), Counted::new(metrics.inflight.with_label_values(&[&trip.node.name])))
-}
-
-/// Appends events until the answer is complete or broken.
-async fn follow(exchange: &mut upstream::Exchange<'_>, first: Event, writer: &Writer) -> Option<Done> {
-    let mut event = first;
-    loop {
-        if let Event::Done(done) = &event {
-            let done = done.clone();
-            writer.append(event);
-            return Some(done);
-        }
-        writer.append(event);
-        let lost = match exchange.next().await {
-            Ok(Some(Event::Error(failure))) => Error::Node(failure),
-            Ok(Some(next)) => {
-                event = next;
-                continue;
-            }
-            Ok(None) => Error::NodeLost { reason: "the answer was cut off".into() },
-            Err(fault) => fault.into(),
-        };
-        writer.fail(lost);
-        return None;
-    }
 }

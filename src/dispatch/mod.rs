@@ -26,7 +26,7 @@ use crate::admission::{Gate, QueueConfig};
 use crate::dialect::ModelCard;
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Embedding, Embeddings, Generation};
+use crate::generation::{Embedding, Embeddings, Generation, Resume};
 use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
@@ -185,15 +185,19 @@ impl Dispatch {
             // Drawn on this side of the seam, so that a second attempt repeats the first one.
             generation.options.seed = Some(i64::from(rand::random::<u32>()));
         }
-        let body = canonical(&generation)?;
-        let exchange = exchange::Generate { upstream: &self.upstream, metrics: &self.metrics, body, writer };
-        if let Some((done, exchange)) = self.on_a_node(target, keep_alive, exchange).await? {
-            self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
-            self.count_tokens(&target.name, "cached", done.cached_tokens);
-            self.count_tokens(&target.name, "completion", done.completion_tokens);
-            // On the heap, for its size is the flight's otherwise, from the start.
-            Box::pin(exchange.finish()).await;
-        }
+        let exchange = exchange::Generate {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            writer,
+            generation,
+            sent: Resume::default(),
+        };
+        let (done, exchange) = self.on_a_node(target, keep_alive, exchange).await?;
+        self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
+        self.count_tokens(&target.name, "cached", done.cached_tokens);
+        self.count_tokens(&target.name, "completion", done.completion_tokens);
+        // On the heap, for its size is the flight's otherwise, from the start.
+        Box::pin(exchange.finish()).await;
         Ok(())
     }
 

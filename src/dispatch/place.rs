@@ -1,4 +1,4 @@
-//! Finding a place to run: admission, residency, routing, and another try elsewhere when a node fails before its first byte.
+//! Finding a place to run: admission, residency, routing, and another try elsewhere when a node fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ impl Dispatch {
         &self,
         target: &Target,
         keep_alive: Option<KeepAlive>,
-        exchange: E,
+        mut exchange: E,
     ) -> Result<E::Answer, Error> {
         let mut waited = Waited::default();
         let _place = self.admit(target, &mut waited).await?;
@@ -76,7 +76,7 @@ impl Dispatch {
             if !fault.is_retryable() || attempt > self.retry.attempts {
                 return Err(fault.into());
             }
-            tracing::warn!(node = %node.name, attempt, %fault, "a node failed before its first byte");
+            tracing::warn!(node = %node.name, attempt, %fault, "a node failed; the request goes on elsewhere");
             self.suspect(target, &node);
             self.metrics.retries.with_label_values(&[fault.reason()]).inc();
             tried.push(node);

@@ -1,8 +1,8 @@
 //! [`Metrics`]: every family this process exports, on its own registry, handed down to whoever counts.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Seconds from 100 us to 10 minutes: a cache hit and a long story both land inside.
@@ -37,6 +37,8 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
+    /// Answers that went on elsewhere after their first byte.
+    pub resumed: IntCounter,
     /// `{node}`: 1 while it takes requests.
     pub node_up: IntGaugeVec,
     /// `{model}`: workers of the model that are ready.
@@ -105,6 +107,13 @@ impl Metrics {
             inflight: gauge(r, "inflight", "Exchanges running on a node.", &["node"])?,
             tokens: counter(r, "tokens_total", "Tokens by type.", &["model", "type"])?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
+            resumed: register(
+                r,
+                IntCounter::new(
+                    "arriero_resumed_total",
+                    "Answers that went on elsewhere after their first byte.",
+                )?,
+            )?,
             node_up: gauge(r, "node_up", "1 while the node takes requests.", &["node"])?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,
             model_load: histogram(r, "model_load_seconds", "Spawn to ready.", LATENCY, &["model"])?,

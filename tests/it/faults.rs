@@ -75,16 +75,35 @@ fn a_worker_killed_before_the_first_byte_costs_the_client_nothing() {
 }
 
 #[test]
-fn a_worker_killed_in_the_middle_of_a_stream_is_never_a_silently_shorter_answer() {
+fn a_worker_killed_in_the_middle_of_a_stream_costs_the_client_nothing_but_a_pause() {
     let server = Server::with_fixture(Fixture::BenchLlama, "context: 1024, parallel: 2");
+    let story =
+        json!({"model": "tiny", "prompt": "Tell me of the pass.", "options": {"num_predict": 80, "seed": 4}});
+    let expected = server.generate(&story);
+    let mut stream = server.post("/api/generate", &story);
+    let mut lines: Vec<Value> = Vec::new();
+    while let Some(line) = stream.line().expect("the answer goes on") {
+        lines.push(serde_json::from_str(&line).expect("JSON"));
+        if lines.len() == 5 {
+            server.ready_worker("tiny").signal(Signal::SIGKILL);
+        }
+    }
+    assert_eq!(server.metric("arriero_resumed_total", ""), 1.0);
+    let text: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
+    assert_eq!(text, expected);
+    let last = lines.last().expect("a line");
+    assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(80)), "{last}");
+}
+
+#[test]
+fn where_no_attempt_is_left_a_broken_stream_ends_with_an_error() {
+    let model = model(Fixture::BenchLlama, "context: 1024, parallel: 2");
+    let server = Server::start(&format!("models: {{ tiny: {model} }}\nretry: {{ attempts: 0 }}"));
     let mut stream = endless(&server);
     server.ready_worker("tiny").signal(Signal::SIGKILL);
     let mut last = Value::Null;
     while let Ok(Some(line)) = stream.line() {
         last = serde_json::from_str(&line).expect("JSON");
-        if last["done"] == false && server.metric("arriero_resumed_total", "") > 0.0 {
-            return; // It goes on, on another worker.
-        }
     }
     assert!(last["error"].is_string(), "the stream ends with an error in its own form, not with {last}");
 }
