@@ -29,6 +29,7 @@ bench:
 	$(CARGO) build $(FLAGS) --bins --examples
 	$(CARGO) bench --locked --bench hot_paths
 	$(CARGO) bench --locked --bench e2e
+	$(CARGO) bench --locked --bench engine
 
 fmt:
 	$(CARGO) fmt

@@ -2,12 +2,13 @@
 //! run against one fast stub, so that only ratios matter. `cargo bench --bench e2e`; prints Markdown.
 //!
 //! The client and the stub share one core, each proxy has the other. With `SGLANG_ROUTER=/path/of/sglang-router` that router
-//! (PyPI) runs along, with `LLAMA_SERVER=/path/of/llama-server` the engine is compared as well.
+//! (PyPI) runs along.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
+#[path = "../child.rs"]
+mod child;
 mod client;
-mod engine;
 mod overhead;
 mod process;
 mod streams;
@@ -39,10 +40,6 @@ fn main() -> Outcome<()> {
             if wants("streams") {
                 streams::run(&stage).await?;
             }
-        }
-        if wants("engine") {
-            process::unpin_self()?;
-            engine::run().await?;
         }
         Ok(())
     })

@@ -3,31 +3,15 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::child::{Process, family, resident};
 use crate::client::{Client, request};
 use crate::{Outcome, stub};
-
-/// A process that ends with its value.
-pub struct Process(pub Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay. Pingora's server takes five minutes.
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// One way to the stub.
 pub struct Target {
@@ -228,36 +212,11 @@ pub fn pin_self() -> Outcome<()> {
     taskset("0")
 }
 
-/// Gives this process every core again.
-pub fn unpin_self() -> Outcome<()> {
-    taskset(&format!("0-{}", std::thread::available_parallelism().map_or(1, usize::from).max(2) - 1))
-}
-
 fn taskset(cores: &str) -> Outcome<()> {
     let pid = std::process::id().to_string();
     let done =
         Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).stdout(Stdio::null()).status()?;
     if done.success() { Ok(()) } else { Err("taskset failed".into()) }
-}
-
-/// A process and its descendants.
-pub fn family(pid: u32) -> Vec<u32> {
-    let mut all = vec![pid];
-    // A child belongs to the thread that spawned it.
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-            all.extend(family(child));
-        }
-    }
-    all
-}
-
-/// Resident memory in bytes.
-pub fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
 /// CPU time in nanoseconds, all threads.

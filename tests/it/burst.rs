@@ -32,7 +32,7 @@ fn killing_a_worker_during_a_burst_of_50_requests_without_a_byte_is_seen_by_no_c
 
     // A stopped worker takes requests and answers none, so all of the burst is waiting when it is killed.
     let worker = server.ready_worker("tiny");
-    worker.signal(Signal::SIGSTOP);
+    worker.freeze();
     thread::scope(|scope| {
         let clients: Vec<_> = (0..BURST)
             .map(|number| {

@@ -58,7 +58,7 @@ fn a_worker_killed_before_the_first_byte_costs_the_client_nothing() {
     let server = Server::with_fixture(Fixture::TinyLlama, "");
     let expected = server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
-    worker.signal(Signal::SIGSTOP);
+    worker.freeze();
     thread::scope(|scope| {
         let client = scope.spawn(|| server.post("/api/generate", &hello("tiny")));
         until_true("the request is at the worker", || {
@@ -190,7 +190,7 @@ fn a_full_queue_answers_503_with_ollamas_text_and_retry_after() {
     let server = Server::start(&format!("models: {{ tiny: {tiny} }}\nqueue: {{ depth: 1 }}"));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
-    worker.signal(Signal::SIGSTOP);
+    worker.freeze();
     thread::scope(|scope| {
         let running = scope.spawn(|| server.generate(&hello("tiny")));
         until_true("one runs", || server.metric("arriero_inflight", "node=\"tiny") == 1.0);
@@ -214,7 +214,7 @@ fn a_waiting_client_that_leaves_gives_its_place_in_the_queue_back() {
     let server = Server::start(&format!("models: {{ tiny: {tiny} }}"));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
-    worker.signal(Signal::SIGSTOP);
+    worker.freeze();
     thread::scope(|scope| {
         let running = scope.spawn(|| server.generate(&hello("tiny")));
         until_true("one runs", || server.metric("arriero_inflight", "node=\"tiny") == 1.0);
@@ -237,7 +237,7 @@ fn sigterm_fails_readiness_finishes_what_runs_stops_the_workers_and_exits_0() {
     let mut stream = server.post("/api/generate", &ask);
     assert!(stream.line().expect("a stream").is_some());
     let worker = server.ready_worker("tiny");
-    worker.signal(Signal::SIGSTOP);
+    worker.freeze();
     server.signal(Signal::SIGTERM);
     let ready =
         |admin: &Address| Request::get("/readyz").send(admin).is_ok_and(|response| response.status == 200);

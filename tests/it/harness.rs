@@ -201,6 +201,16 @@ impl Worker {
         kill(self.pid, signal).expect("the worker runs");
     }
 
+    /// Stops all its threads, and waits until they have: one that runs on another core may well answer a request before.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        until_true("its threads stand still", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("it runs").flatten();
+            let mut ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+            ids.all(|id| stat(id).is_none_or(|fields| fields.first().is_some_and(|state| state == "T")))
+        });
+    }
+
     /// Whether the process is there; one that died but was not waited for counts as gone.
     pub fn runs(&self) -> bool {
         let state = stat(self.pid.as_raw() as u32).and_then(|fields| fields.first().cloned());

@@ -1,0 +1,166 @@
+//! The engine beside llama-server on the same file with the same threads, in one interleaved run, so that only ratios matter:
+//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
+
+#[path = "../child.rs"]
+mod child;
+mod contender;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use child::{family, resident};
+use contender::{Answer, Contender};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const ROUNDS: usize = 3;
+const STREAMS: [usize; 4] = [1, 4, 8, 16];
+const TOKENS: usize = 64;
+const CALLERS: usize = 8;
+/// Words of a long prompt: about 1,000 tokens of the fixture's vocabulary.
+const LONG: usize = 350;
+
+/// What is measured, by the name of its row; one value per round.
+type Figures = Vec<(String, Vec<f64>)>;
+
+fn main() -> Outcome<()> {
+    // `cargo bench` passes `--bench`; `cargo test` builds and runs benches without it, which must cost nothing.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    let model = fixture()?;
+    let (_process, _, demo) = Contender::arriero(dir.path(), None)?.start().await?;
+    drop(_process);
+    let mut contenders = vec![Contender::arriero(dir.path(), Some(&model))?];
+    match std::env::var_os("LLAMA_SERVER") {
+        Some(program) => contenders.push(Contender::llama_server(program.into(), model.clone())),
+        None => eprintln!("LLAMA_SERVER is not set: no comparison"),
+    }
+    let mut all: Vec<Figures> = contenders.iter().map(|_| Figures::new()).collect();
+    for round in 0..ROUNDS {
+        for (contender, figures) in contenders.iter().zip(&mut all) {
+            measure(contender, round, figures).await?;
+        }
+    }
+    println!("\n### Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)\n");
+    let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
+    println!("| | {} | ratio |\n|---|{}", names.join(" | "), "---|".repeat(names.len() + 1));
+    for (row, (name, _)) in all[0].iter().enumerate() {
+        let values: Vec<f64> = all.iter().map(|figures| quantile(&figures[row].1, 0.5)).collect();
+        let cells: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
+        let ratio = values.get(1).map_or(String::new(), |other| format!("{:.2}", values[0] / other));
+        println!("| {name} | {} | {ratio} |", cells.join(" | "));
+    }
+    Ok(())
+}
+
+async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
+    let (process, address, start) = contender.start().await?;
+    note(figures, "start to first token, s", start);
+    for streams in STREAMS {
+        let from = Instant::now();
+        let answers = together(contender, address, streams, TOKENS, |caller| {
+            words(20, (round * 1000 + streams * 20 + caller) as u64)
+        })
+        .await?;
+        let rate = (streams * TOKENS) as f64 / from.elapsed().as_secs_f64();
+        note(figures, &format!("tokens/s, {streams} streams"), rate);
+        note_ttft(figures, &format!("{streams} streams"), &answers);
+    }
+    let system = words(LONG, 77 + round as u64);
+    for temperature in ["new", "warm"] {
+        let ask = |caller| format!("{system}\nQuestion {caller} ({temperature}):");
+        let answers = together(contender, address, CALLERS, 8, ask).await?;
+        note_ttft(figures, &format!("{CALLERS} callers, one {temperature} 1k-token prefix"), &answers);
+    }
+    beside(contender, address, round, figures).await?;
+    let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
+    note(figures, "resident, MB", memory as f64 / 1e6);
+    Ok(())
+}
+
+/// A long prompt that comes while four streams run: how long they stand still, and how long it takes itself.
+async fn beside(
+    contender: &Contender,
+    address: SocketAddr,
+    round: usize,
+    figures: &mut Figures,
+) -> Outcome<()> {
+    let long = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        contender.ask(address, &words(LONG, 9000 + round as u64), 1).await
+    };
+    let running = together(contender, address, 4, 4 * TOKENS, |caller| words(20, 500 + caller as u64));
+    let (long, running) = futures::future::try_join(long, running).await?;
+    let (from, to) = (long.0[0], long.0.get(1).copied().unwrap_or(long.0[0]));
+    let gap = running.iter().map(|answer| answer.longest_gap(from, to)).fold(0.0, f64::max);
+    note(figures, "1k-token prompt beside 4 streams: longest gap, s", gap);
+    note(figures, "1k-token prompt beside 4 streams: its TTFT, s", long.ttft());
+    Ok(())
+}
+
+async fn together(
+    contender: &Contender,
+    address: SocketAddr,
+    callers: usize,
+    tokens: usize,
+    prompt: impl Fn(usize) -> String,
+) -> Outcome<Vec<Answer>> {
+    let prompts: Vec<String> = (0..callers).map(prompt).collect();
+    futures::future::try_join_all(prompts.iter().map(|prompt| contender.ask(address, prompt, tokens))).await
+}
+
+fn note_ttft(figures: &mut Figures, what: &str, answers: &[Answer]) {
+    let times: Vec<f64> = answers.iter().map(Answer::ttft).collect();
+    note(figures, &format!("{what}: TTFT median, s"), quantile(&times, 0.5));
+    note(figures, &format!("{what}: TTFT p95, s"), quantile(&times, 0.95));
+}
+
+fn note(figures: &mut Figures, name: &str, value: f64) {
+    match figures.iter_mut().find(|(known, _)| known == name) {
+        Some((_, values)) => values.push(value),
+        None => figures.push((name.to_owned(), vec![value])),
+    }
+}
+
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// Text that no other seed gives, so that nothing of it is in a cache.
+fn words(count: usize, seed: u64) -> String {
+    const WORDS: [&str; 16] = [
+        "the", "llama", "carries", "salt", "over", "a", "high", "pass", "and", "water", "from", "spring",
+        "to", "village", "before", "night",
+    ];
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        WORDS[(state % 16) as usize]
+    };
+    (0..count).map(|_| next()).collect::<Vec<_>>().join(" ")
+}
+
+fn fixture() -> Outcome<PathBuf> {
+    let program = Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name("examples/fixtures");
+    let made = Command::new(program).arg("bench-llama").arg(env!("CARGO_TARGET_TMPDIR")).output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
+    }
+    Ok(PathBuf::from(String::from_utf8(made.stdout)?.trim()))
+}
