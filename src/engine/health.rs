@@ -49,6 +49,11 @@ impl Status {
         });
     }
 
+    /// Steps read so many tokens of prompts now while others generate.
+    pub fn paced(&self, tokens: usize) {
+        self.with(|inner| inner.health.pace = tokens);
+    }
+
     /// The worker is of no use any more.
     pub fn failed(&self, reason: &str) {
         self.with(|inner| {

@@ -16,6 +16,7 @@ mod health;
 mod job;
 mod log;
 mod model;
+mod pace;
 mod prompt;
 mod sampling;
 mod scheduler;

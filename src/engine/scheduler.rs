@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
@@ -16,6 +17,7 @@ use super::command::Command;
 use super::health::Status;
 use super::job::Job;
 use super::model::{Model, llama_token};
+use super::pace::Pace;
 use super::sampling::{Sampler, Token};
 use super::sequence::Sequence;
 use super::sharing::{self, Offer};
@@ -34,6 +36,7 @@ pub struct Scheduler<'a> {
     /// Requests beyond the slots, first come first served.
     waiting: VecDeque<(Box<Job>, UnboundedSender<Event>)>,
     sampler: Sampler,
+    pace: Pace,
     /// Counts the jobs that were started.
     started: u64,
 }
@@ -61,6 +64,7 @@ impl<'a> Scheduler<'a> {
             slots: ids.map(Slot::new).collect(),
             waiting: VecDeque::new(),
             sampler: Sampler::default(),
+            pace: Pace::new(model.spec.pace.clone(), capacity),
             started: 0,
         })
     }
@@ -159,10 +163,12 @@ impl<'a> Scheduler<'a> {
         if shares.is_empty() {
             return Ok(());
         }
+        let from = Instant::now();
         match self.context.decode(&mut self.batch) {
             Ok(()) => {
                 self.status.decoded();
                 shares.iter().for_each(|share| self.advance(share));
+                self.learn(&shares, from.elapsed());
                 Ok(())
             }
             Err(DecodeError::NoKvCacheSlot) => {
@@ -170,6 +176,15 @@ impl<'a> Scheduler<'a> {
                 Ok(())
             }
             Err(error) => Err(format!("llama.cpp cannot decode any more: {error}")),
+        }
+    }
+
+    /// Adapts the pace to a step in which some read while others generated.
+    fn learn(&mut self, shares: &[Share], took: Duration) {
+        let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
+        if read > 0 && shares.iter().any(|share| share.tokens == 1) {
+            self.pace.observe(read, took);
+            self.status.paced(self.pace.tokens());
         }
     }
 
@@ -190,7 +205,7 @@ impl<'a> Scheduler<'a> {
         let mut room = self.capacity - generating.len();
         if !generating.is_empty() {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
-            room = room.min((self.capacity / 4).max(1));
+            room = room.min(self.pace.tokens());
         }
         let mut portions: Vec<_> = generating.into_iter().map(|slot| (slot, 1)).collect();
         for slot in reading {

@@ -34,6 +34,9 @@ pub struct Spec {
     pub threads: u32,
     /// Tokens per llama.cpp batch.
     pub batch: u32,
+    /// How prompts are read while others generate.
+    #[serde(default)]
+    pub pace: PaceSettings,
     /// Type of the KV cache.
     pub kv_type: KvType,
     /// Layers on the GPU; -1: all that fit.
@@ -49,6 +52,40 @@ pub struct Spec {
     /// What requests get that do not say otherwise.
     #[serde(default)]
     pub options: super::Options,
+}
+
+/// How prompts are read while other sequences generate: as many tokens per step as keep a step at its target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaceSettings {
+    /// What a step should take: the longest pause between two tokens of a stream.
+    #[serde(with = "crate::units::duration")]
+    pub target: std::time::Duration,
+    /// Tokens of prompts that a step reads in any case; at most a batch.
+    pub least: u32,
+    /// Proportional, integral and derivative, on logarithms of times.
+    pub gains: [f64; 3],
+}
+
+impl Default for PaceSettings {
+    fn default() -> Self {
+        Self { target: std::time::Duration::from_millis(250), least: 16, gains: [0.3, 0.4, 0.05] }
+    }
+}
+
+impl PaceSettings {
+    /// What is wrong, in words.
+    pub fn fault(&self) -> Option<&'static str> {
+        if self.target.is_zero() {
+            Some("target must be more than 0")
+        } else if self.least == 0 {
+            Some("least must be at least 1")
+        } else if self.gains.iter().any(|gain| !(0.0..=1.0).contains(gain)) {
+            Some("gains must be three numbers from 0 to 1")
+        } else {
+            None
+        }
+    }
 }
 
 /// Number format of the KV cache.
@@ -82,6 +119,9 @@ pub struct Health {
     pub kv_used: u64,
     /// KV cells there are.
     pub kv_total: u64,
+    /// Tokens of prompts that a step reads at the moment while others generate.
+    #[serde(default)]
+    pub pace: usize,
     /// Milliseconds since the last decode; `None` before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decode_ms: Option<u64>,

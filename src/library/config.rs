@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generation::Options;
-use crate::generation::seam::KvType;
+use crate::generation::seam::{KvType, PaceSettings};
 use crate::units::{KeepAlive, range};
 
 /// How one model is served.
@@ -33,6 +33,9 @@ pub struct ModelConfig {
     /// Tokens per llama.cpp batch.
     #[serde(default = "batch")]
     pub batch: u32,
+    /// How prompts are read while others generate.
+    #[serde(default)]
+    pub pace: PaceSettings,
     /// Layers on the GPU; -1: all that fit.
     #[serde(default = "all")]
     pub gpu_layers: i32,
@@ -74,6 +77,7 @@ impl ModelConfig {
             kv_type: KvType::default(),
             threads: 0,
             batch: batch(),
+            pace: PaceSettings::default(),
             gpu_layers: all(),
             mmap: yes(),
             keep_alive: None,
@@ -98,6 +102,7 @@ impl ModelConfig {
             .into_iter()
             .filter_map(|(key, value, range)| Some((key, range::fault(value, range)?)))
             .collect();
+        faults.extend(self.pace.fault().map(|fault| ("pace", fault.to_owned())));
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
         }

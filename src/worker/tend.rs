@@ -72,6 +72,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
         parallel: config.parallel.max(1),
         threads: config.threads,
         batch: config.batch,
+        pace: config.pace.clone(),
         kv_type: config.kv_type,
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
