@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
@@ -16,6 +16,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::grammar::Grammars;
 use super::sampling::Token;
+use super::sampling::dry::{self, Breakers};
 use super::template::ChatTemplate;
 use super::{log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Spec};
@@ -33,6 +34,9 @@ const CONTEXT: u32 = 4096;
 /// vocabulary of 150,000 tokens that is 0.6 MB for each token of the longest input.
 const EMBEDDER_CONTEXT: u32 = 2048;
 
+/// The most texts a request can name as DRY's sequence breakers: each is looked for in the whole vocabulary.
+const MOST_BREAKERS: usize = 64;
+
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
     // Dropped before the backend it lives in.
@@ -47,6 +51,8 @@ pub struct Model {
     /// The chat template, if there is one: parsed, or why it could not be.
     pub template: Option<Result<ChatTemplate, String>>,
     grammars: OnceLock<Result<Grammars, String>>,
+    /// Those asked for last: requests hardly ever differ in them, and finding them reads the whole vocabulary.
+    breakers: Mutex<Option<(Vec<String>, Arc<Breakers>)>>,
 }
 
 impl Model {
@@ -70,8 +76,16 @@ impl Model {
         let embeds = embeds(&architecture, pooling.and_then(|value| value.parse().ok()))?;
         let facts = facts(&llama, embeds, &spec);
         let can_shift = can_shift(&llama, &architecture, spec.kv_type);
-        let mut model =
-            Self { llama, backend, spec, facts, can_shift, template: None, grammars: OnceLock::new() };
+        let mut model = Self {
+            llama,
+            backend,
+            spec,
+            facts,
+            can_shift,
+            template: None,
+            grammars: OnceLock::new(),
+            breakers: Mutex::default(),
+        };
         model.template = model.chat_template();
         Ok(model)
     }
@@ -219,6 +233,31 @@ impl Model {
         grammars
             .as_ref()
             .map_err(|reason| Failure { code: FailureCode::Unsupported, message: reason.clone() })
+    }
+
+    /// What breaks a repetition for DRY; the usual texts if `texts` says nothing.
+    pub fn dry_breakers(&self, texts: Option<&[String]>) -> Result<Arc<Breakers>, Failure> {
+        let texts = texts.map_or_else(|| dry::BREAKERS.map(str::to_owned).to_vec(), <[String]>::to_vec);
+        if texts.len() > MOST_BREAKERS {
+            let message = format!("dry_sequence_breakers holds more than {MOST_BREAKERS} texts");
+            return Err(Failure { code: FailureCode::InvalidRequest, message });
+        }
+        let mut last = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, breakers)) = &*last
+            && *known == texts
+        {
+            return Ok(breakers.clone());
+        }
+        let vocabulary = self.llama.vocab();
+        let words: Vec<_> =
+            vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None)).collect();
+        let tokenize = |text: &[u8]| {
+            let tokens = vocabulary.tokenize(text, false, false);
+            tokens.into_iter().filter_map(known).collect()
+        };
+        let breakers = Arc::new(Breakers::new(&texts, &words, tokenize));
+        *last = Some((texts, breakers.clone()));
+        Ok(breakers)
     }
 
     /// The bytes of all tokens as [`Grammars::new`] wants them, and the end tokens, the one of a turn first.

@@ -7,6 +7,7 @@ mod completion_answer;
 pub(super) mod completions;
 pub(super) mod embeddings;
 mod envelope;
+mod extras;
 mod messages;
 mod models;
 mod sampling;
