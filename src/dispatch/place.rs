@@ -62,6 +62,16 @@ impl Dispatch {
         let _place = self.admit(target, &mut waited).await?;
         // Only who is let in decides how long the model stays.
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        self.attempts(target, waited, exchange).await
+    }
+
+    /// The same without a place in front of the model, for who has one or needs none.
+    pub(super) async fn attempts<E: Exchange>(
+        &self,
+        target: &Target,
+        mut waited: Waited,
+        exchange: E,
+    ) -> Result<E::Answer, Error> {
         let mut tried: Vec<Arc<Node>> = Vec::new();
         let mut attempt = 1;
         loop {

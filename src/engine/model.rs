@@ -178,12 +178,13 @@ impl Model {
 
     /// The text of `tokens`, special ones included; bytes that are no text are replaced.
     pub fn detokenize(&self, tokens: &[Token]) -> String {
-        let bytes: Vec<u8> = tokens
-            .iter()
-            .filter(|&&token| self.knows(token))
-            .flat_map(|&token| self.llama.vocab().token_to_piece(llama_token(token), true, None))
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.pieces(tokens).concat()).into_owned()
+    }
+
+    /// The bytes of each of `tokens`, special ones included; of a token that there is not, none.
+    pub fn pieces(&self, tokens: &[Token]) -> Vec<Vec<u8>> {
+        let piece = |token| self.llama.vocab().token_to_piece(llama_token(token), true, None);
+        tokens.iter().map(|&token| if self.knows(token) { piece(token) } else { Vec::new() }).collect()
     }
 
     /// The bytes a token stands for in text; none for special tokens.

@@ -138,16 +138,26 @@ async fn embed(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Respons
 
 async fn tokenize(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Tokens>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
-    let Tokenize { text, add_special, parse_special } = parse(&body)?;
-    let tokens = prepare(engine, move |model| Ok(model.tokenize(&text, add_special, parse_special))).await?;
-    Ok(Json(Tokens { tokens }))
+    let Tokenize { text, add_special, parse_special, with_pieces } = parse(&body)?;
+    let tokens = prepare(engine, move |model| {
+        let tokens = model.tokenize(&text, add_special, parse_special);
+        let pieces = if with_pieces { model.pieces(&tokens) } else { Vec::new() };
+        Ok(Tokens { tokens, pieces })
+    });
+    Ok(Json(tokens.await?))
 }
 
 async fn detokenize(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
-    let Tokens { tokens } = parse(&body)?;
-    let text = prepare(engine, move |model| Ok(model.detokenize(&tokens))).await?;
-    Ok(Json(Text { text }))
+    let Tokens { tokens, .. } = parse(&body)?;
+    let text = prepare(engine, move |model| match tokens.iter().find(|&&token| !model.knows(token)) {
+        Some(unknown) => Err(Failure {
+            code: FailureCode::InvalidRequest,
+            message: format!("tokens holds {unknown}, which is no token of this model"),
+        }),
+        None => Ok(model.detokenize(&tokens)),
+    });
+    Ok(Json(Text { text: text.await? }))
 }
 
 async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {

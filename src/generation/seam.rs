@@ -150,6 +150,9 @@ pub struct Tokenize {
     /// Recognise special tokens written in the text.
     #[serde(default = "yes")]
     pub parse_special: bool,
+    /// Answer with the bytes of each token too.
+    #[serde(default)]
+    pub with_pieces: bool,
 }
 
 fn yes() -> bool {
@@ -161,6 +164,9 @@ fn yes() -> bool {
 pub struct Tokens {
     /// In order.
     pub tokens: Vec<u32>,
+    /// The bytes that each stands for, special tokens included; empty unless asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Vec<u8>>,
 }
 
 /// A text.

@@ -102,6 +102,15 @@ async fn run(
                 Err(cut) => return Ok(Err(cut)),
             }
         }
+        Work::Ask(question) => {
+            match patiently(session, deadline, Box::pin(proxy.dispatch.ask(&target, question))).await {
+                Ok((reply, route)) => {
+                    ctx.route = Some(route);
+                    render.reply(&reply)
+                }
+                Err(cut) => return Ok(Err(cut)),
+            }
+        }
         Work::Load => {
             let from = Instant::now();
             match patiently(session, deadline, proxy.dispatch.load(&target, call.keep_alive)).await {

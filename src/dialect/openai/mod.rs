@@ -8,7 +8,7 @@ pub(super) mod completions;
 pub(super) mod embeddings;
 mod envelope;
 mod extras;
-mod messages;
+pub(super) mod messages;
 mod models;
 mod sampling;
 
