@@ -69,6 +69,8 @@ pub enum Endpoint {
     Completions,
     /// `POST /v1/embeddings`
     Embeddings,
+    /// `POST /v1/rerank`
+    Rerank,
     /// `POST /tokenize`
     Tokenize,
     /// `POST /detokenize`
@@ -100,6 +102,7 @@ impl Endpoint {
             "/v1/chat/completions" => (Self::ChatCompletions, POST),
             "/v1/completions" => (Self::Completions, POST),
             "/v1/embeddings" => (Self::Embeddings, POST),
+            "/v1/rerank" => (Self::Rerank, POST),
             "/tokenize" => (Self::Tokenize, POST),
             "/detokenize" => (Self::Detokenize, POST),
             "/apply-template" => (Self::ApplyTemplate, POST),
@@ -129,7 +132,7 @@ impl Endpoint {
             Self::Root | Self::Version | Self::Health | Self::Tags | Self::Ps | Self::Models => false,
             Self::ModelById(_) | Self::Unbuilt => false,
             Self::Show | Self::Generate | Self::Chat | Self::Embed | Self::LegacyEmbeddings => true,
-            Self::ChatCompletions | Self::Completions | Self::Embeddings => true,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Rerank => true,
             Self::Tokenize | Self::Detokenize | Self::ApplyTemplate => true,
         }
     }
@@ -152,6 +155,7 @@ impl Endpoint {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
             Self::Embeddings => "/v1/embeddings",
+            Self::Rerank => "/v1/rerank",
             Self::Tokenize => "/tokenize",
             Self::Detokenize => "/detokenize",
             Self::ApplyTemplate => "/apply-template",

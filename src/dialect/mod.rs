@@ -24,7 +24,7 @@ pub use endpoint::{Dialect, Endpoint};
 
 use crate::error::Error;
 use crate::generation::seam::{Text, Tokenize, Tokens};
-use crate::generation::{Done, Embedding, Embeddings, Event, Generation};
+use crate::generation::{Done, Embedding, Embeddings, Event, Generation, Ranking, Scores};
 use crate::units::KeepAlive;
 
 /// A request for work, in canonical terms.
@@ -52,6 +52,8 @@ pub enum Work {
     Generate(Vec<Generation>),
     /// Vectors.
     Embed(Embedding),
+    /// Scores.
+    Rank(Ranking),
     /// Ask the model's vocabulary or template, which takes no sequence.
     Ask(Question),
     /// Load the model, answer when it is ready.
@@ -93,6 +95,8 @@ pub enum Capability {
     Thinking,
     /// See images.
     Vision,
+    /// Say how well texts answer a query; a word of its own, for Ollama has none.
+    Rerank,
 }
 
 impl Capability {
@@ -105,13 +109,14 @@ impl Capability {
             Self::Tools => "tools",
             Self::Thinking => "thinking",
             Self::Vision => "vision",
+            Self::Rerank => "rerank",
         }
     }
 
     /// What a client is told that asks `model` for it in vain. `words` is what it asked for.
     fn missing(self, model: &str, words: &'static str) -> Error {
         match self {
-            Self::Completion | Self::Embedding | Self::Thinking => {
+            Self::Completion | Self::Embedding | Self::Thinking | Self::Rerank => {
                 Error::Unsupported { model: model.to_owned(), capability: words }
             }
             Self::Insert | Self::Tools | Self::Vision => {
@@ -177,6 +182,11 @@ pub trait Render: Send {
         Err(Error::internal("vectors for a request that asked for text"))
     }
 
+    /// The answer to [`Work::Rank`], as one JSON body. An error where a score cannot be written as JSON (NaN).
+    fn scores(&mut self, _scores: &Scores) -> Result<Vec<u8>, Error> {
+        Err(Error::internal("scores for a request that asked for something else"))
+    }
+
     /// The answer to [`Work::Ask`], as one JSON body.
     fn reply(&mut self, _reply: &Reply) -> Vec<u8> {
         Vec::new()
@@ -198,6 +208,7 @@ pub fn parse(endpoint: &Endpoint, body: &[u8]) -> Result<Call, Error> {
         Endpoint::ChatCompletions => openai::chat::parse(body),
         Endpoint::Completions => openai::completions::parse(body),
         Endpoint::Embeddings => openai::embeddings::parse(body),
+        Endpoint::Rerank => openai::rerank::parse(body),
         Endpoint::Tokenize => llama_server::tokenize::parse(body),
         Endpoint::Detokenize => llama_server::detokenize::parse(body),
         Endpoint::ApplyTemplate => llama_server::apply_template::parse(body),

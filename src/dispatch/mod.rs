@@ -29,7 +29,7 @@ use crate::admission::{Gate, QueueConfig};
 use crate::dialect::{ModelCard, Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Embedding, Embeddings, Generation};
+use crate::generation::{Embedding, Embeddings, Generation, Ranking, Scores};
 use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
@@ -147,6 +147,16 @@ impl Dispatch {
         let (embeddings, route): (Embeddings, _) = self.on_a_node(target, keep_alive, exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
+    }
+
+    /// Scores documents. Dropping the future cancels.
+    pub async fn rank(&self, target: &Target, mut ranking: Ranking) -> Result<(Scores, Route), Error> {
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
+        ranking.model = target.name.to_string();
+        let exchange = self.exchange("/rank", &ranking)?;
+        let (scores, route): (Scores, _) = self.on_a_node(target, None, exchange).await?;
+        self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
+        Ok((scores, route))
     }
 
     /// Asks a question. It waits for the model to be loaded, but in no line: no sequence is needed for it.

@@ -17,6 +17,7 @@ mod job;
 mod log;
 mod model;
 mod prompt;
+mod rank;
 mod sampling;
 mod scheduler;
 mod sequence;
@@ -208,7 +209,7 @@ fn compute(
         worker.engine.set(Engine { model: model.clone(), commands }).ok();
         status.ready(model.facts.clone(), device_bytes);
     };
-    if model.facts.embeds {
+    if model.pools() {
         let mut embedder = Embedder::new(&model, status)?;
         ready(commands);
         embedder.run(received)

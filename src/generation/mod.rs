@@ -8,6 +8,7 @@ mod embedding;
 mod event;
 mod key;
 mod options;
+mod ranking;
 mod request;
 pub mod seam;
 
@@ -15,4 +16,5 @@ pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
 pub use key::Key;
 pub use options::Options;
+pub use ranking::{Ranking, Scores};
 pub use request::{Format, Generation, Input, Message, Role, Think};

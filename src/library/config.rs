@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generation::Options;
-use crate::generation::seam::KvType;
+use crate::generation::seam::{KvType, Pooling};
 use crate::units::{KeepAlive, range};
 
 /// How one model is served.
@@ -33,6 +33,9 @@ pub struct ModelConfig {
     /// Tokens per llama.cpp batch.
     #[serde(default = "batch")]
     pub batch: u32,
+    /// How embeddings are pooled; absent: as the file says.
+    #[serde(default)]
+    pub pooling: Option<Pooling>,
     /// Layers on the GPU; -1: all that fit.
     #[serde(default = "all")]
     pub gpu_layers: i32,
@@ -74,6 +77,7 @@ impl ModelConfig {
             kv_type: KvType::default(),
             threads: 0,
             batch: batch(),
+            pooling: None,
             gpu_layers: all(),
             mmap: yes(),
             keep_alive: None,

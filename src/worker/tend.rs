@@ -73,6 +73,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
         threads: config.threads,
         batch: config.batch,
         kv_type: config.kv_type,
+        pooling: config.pooling,
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
         template: config.template.clone(),

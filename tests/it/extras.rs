@@ -193,3 +193,60 @@ fn the_best_of_several_completions_is_sent() {
     assert_eq!(answer["choices"][0]["text"], best["text"]);
     assert_eq!(answer["usage"]["completion_tokens"], all["usage"]["completion_tokens"]);
 }
+
+#[test]
+fn a_ranking_model_scores_documents_and_does_nothing_else() {
+    let server = Server::with_fixture(Fixture::TinyRanker, "");
+    let documents = json!(["the llama carries a pack", "a mountain", "mule, mule, mule"]);
+    let rerank = |extra: Value| {
+        let mut body = json!({ "model": "tiny", "query": "which llama?", "documents": documents });
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        server.post("/v1/rerank", &body).json().expect("JSON")
+    };
+    let answer = rerank(json!({}));
+    let results = answer["results"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let scores: Vec<f64> = results.iter().filter_map(|result| result["relevance_score"].as_f64()).collect();
+    assert!(scores.len() == 3 && scores.is_sorted_by(|a, b| a > b), "{answer}");
+    assert!(answer["usage"]["total_tokens"].as_u64() > Some(20), "{answer}");
+    let best = rerank(json!({ "top_n": 1, "return_documents": true }))["results"].clone();
+    let index = results[0]["index"].as_u64().expect("an index") as usize;
+    assert_eq!(best[0]["document"]["text"], documents[index]);
+    // Alone or among others a document has the same score.
+    let alone = rerank(json!({ "documents": [documents[index]] }))["results"][0]["relevance_score"].clone();
+    assert!((alone.as_f64().expect("a score") - scores[0]).abs() < 1e-4, "{alone} {scores:?}");
+
+    let long = json!({ "model": "tiny", "query": "x", "documents": ["the ".repeat(2000)] });
+    let (status, message) = refusal(&server, "/v1/rerank", &long);
+    assert!(status == 400 && message.contains("the context length is 512 tokens"), "{message}");
+    assert_eq!(server.post("/v1/embeddings", &json!({ "model": "tiny", "input": "x" })).status, 400);
+    assert_eq!(server.post("/api/generate", &json!({ "model": "tiny", "prompt": "x" })).status, 400);
+    let shown = server.post("/api/show", &json!({ "model": "tiny" })).json().expect("JSON");
+    assert_eq!(shown["capabilities"], json!(["rerank"]));
+}
+
+#[test]
+fn a_model_that_does_not_rank_says_so() {
+    let server = Server::with_fixture(Fixture::TinyBert, "");
+    let ask = json!({ "model": "tiny", "query": "x", "documents": ["y"] });
+    assert_eq!(refusal(&server, "/v1/rerank", &ask), (400, "\"tiny\" does not support rerank".to_owned()));
+}
+
+#[test]
+fn the_config_says_how_a_model_pools() {
+    let server = Server::start(&format!(
+        "models: {{ mean: {}, cls: {}, last: {}, talker: {} }}",
+        model(Fixture::TinyBert, ""),
+        model(Fixture::TinyBert, "pooling: cls"),
+        model(Fixture::TinyLlama, "pooling: last"),
+        model(Fixture::TinyEmbedder, "pooling: none"),
+    ));
+    let embed = |name: &str| {
+        let ask = json!({ "model": name, "input": "the llama" });
+        let answer = server.post("/v1/embeddings", &ask).json().expect("JSON");
+        answer["data"][0]["embedding"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
+    };
+    assert_ne!(embed("mean"), embed("cls"));
+    assert_eq!(embed("last").len(), 64);
+    let talk = json!({ "model": "talker", "prompt": "Hello", "options": { "num_predict": 4 } });
+    assert!(!server.generate(&talk).is_empty());
+}

@@ -10,6 +10,7 @@ mod envelope;
 mod extras;
 pub(super) mod messages;
 mod models;
+pub(super) mod rerank;
 mod sampling;
 
 use bytes::{BufMut, BytesMut};
