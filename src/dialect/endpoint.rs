@@ -11,12 +11,19 @@ pub enum Dialect {
     Ollama,
     /// OpenAI's API below `/v1`.
     OpenAi,
+    /// llama-server's own endpoints.
+    LlamaServer,
 }
 
 impl Dialect {
     /// The dialect of a path, known or not.
     pub fn of(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Ollama }
+        match path {
+            "/v1" => Self::OpenAi,
+            "/tokenize" | "/detokenize" | "/apply-template" => Self::LlamaServer,
+            _ if path.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Ollama,
+        }
     }
 
     /// The label in metrics and logs.
@@ -24,6 +31,7 @@ impl Dialect {
         match self {
             Self::Ollama => "ollama",
             Self::OpenAi => "openai",
+            Self::LlamaServer => "llama_server",
         }
     }
 }
@@ -61,6 +69,14 @@ pub enum Endpoint {
     Completions,
     /// `POST /v1/embeddings`
     Embeddings,
+    /// `POST /v1/rerank`
+    Rerank,
+    /// `POST /tokenize`
+    Tokenize,
+    /// `POST /detokenize`
+    Detokenize,
+    /// `POST /apply-template`
+    ApplyTemplate,
     /// A route of the mirrored API that is not built: pull, push, create, copy, delete, blobs…
     Unbuilt,
 }
@@ -86,6 +102,10 @@ impl Endpoint {
             "/v1/chat/completions" => (Self::ChatCompletions, POST),
             "/v1/completions" => (Self::Completions, POST),
             "/v1/embeddings" => (Self::Embeddings, POST),
+            "/v1/rerank" => (Self::Rerank, POST),
+            "/tokenize" => (Self::Tokenize, POST),
+            "/detokenize" => (Self::Detokenize, POST),
+            "/apply-template" => (Self::ApplyTemplate, POST),
             "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Self::Unbuilt, POST),
             "/api/delete" => (Self::Unbuilt, &["DELETE"][..]),
             "/v1/responses" | "/v1/messages" | "/v1/audio/transcriptions" => (Self::Unbuilt, POST),
@@ -112,7 +132,8 @@ impl Endpoint {
             Self::Root | Self::Version | Self::Health | Self::Tags | Self::Ps | Self::Models => false,
             Self::ModelById(_) | Self::Unbuilt => false,
             Self::Show | Self::Generate | Self::Chat | Self::Embed | Self::LegacyEmbeddings => true,
-            Self::ChatCompletions | Self::Completions | Self::Embeddings => true,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Rerank => true,
+            Self::Tokenize | Self::Detokenize | Self::ApplyTemplate => true,
         }
     }
 
@@ -134,6 +155,10 @@ impl Endpoint {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
             Self::Embeddings => "/v1/embeddings",
+            Self::Rerank => "/v1/rerank",
+            Self::Tokenize => "/tokenize",
+            Self::Detokenize => "/detokenize",
+            Self::ApplyTemplate => "/apply-template",
             Self::Unbuilt => "unbuilt",
         }
     }

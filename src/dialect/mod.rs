@@ -8,6 +8,7 @@ mod common_mistakes;
 mod endpoint;
 mod image;
 mod json;
+pub mod llama_server;
 mod logprob;
 pub mod name;
 pub mod ollama;
@@ -22,7 +23,8 @@ pub use card::{Details, LoadedModel, ModelCard};
 pub use endpoint::{Dialect, Endpoint};
 
 use crate::error::Error;
-use crate::generation::{Done, Embedding, Embeddings, Event, Generation};
+use crate::generation::seam::{Text, Tokenize, Tokens};
+use crate::generation::{Done, Embedding, Embeddings, Event, Generation, Ranking, Scores};
 use crate::units::KeepAlive;
 
 /// A request for work, in canonical terms.
@@ -50,10 +52,32 @@ pub enum Work {
     Generate(Vec<Generation>),
     /// Vectors.
     Embed(Embedding),
+    /// Scores.
+    Rank(Ranking),
+    /// Ask the model's vocabulary or template, which takes no sequence.
+    Ask(Question),
     /// Load the model, answer when it is ready.
     Load,
     /// Unload it once idle, answer at once.
     Unload,
+}
+
+/// What can be asked of a model besides its work.
+pub enum Question {
+    /// The tokens of a text.
+    Tokenize(Tokenize),
+    /// The text of tokens.
+    Detokenize(Tokens),
+    /// The prompt that its template makes.
+    Render(Box<Generation>),
+}
+
+/// The answer to a [`Question`].
+pub enum Reply {
+    /// To [`Question::Tokenize`].
+    Tokens(Tokens),
+    /// To the others.
+    Text(Text),
 }
 
 /// What a model may be able to do. The words are those of Ollama's `capabilities`.
@@ -71,6 +95,8 @@ pub enum Capability {
     Thinking,
     /// See images.
     Vision,
+    /// Say how well texts answer a query; a word of its own, for Ollama has none.
+    Rerank,
 }
 
 impl Capability {
@@ -83,13 +109,14 @@ impl Capability {
             Self::Tools => "tools",
             Self::Thinking => "thinking",
             Self::Vision => "vision",
+            Self::Rerank => "rerank",
         }
     }
 
     /// What a client is told that asks `model` for it in vain. `words` is what it asked for.
     fn missing(self, model: &str, words: &'static str) -> Error {
         match self {
-            Self::Completion | Self::Embedding | Self::Thinking => {
+            Self::Completion | Self::Embedding | Self::Thinking | Self::Rerank => {
                 Error::Unsupported { model: model.to_owned(), capability: words }
             }
             Self::Insert | Self::Tools | Self::Vision => {
@@ -155,6 +182,16 @@ pub trait Render: Send {
         Err(Error::internal("vectors for a request that asked for text"))
     }
 
+    /// The answer to [`Work::Rank`], as one JSON body. An error where a score cannot be written as JSON (NaN).
+    fn scores(&mut self, _scores: &Scores) -> Result<Vec<u8>, Error> {
+        Err(Error::internal("scores for a request that asked for something else"))
+    }
+
+    /// The answer to [`Work::Ask`], as one JSON body.
+    fn reply(&mut self, _reply: &Reply) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The answer to [`Work::Load`] (`loaded`) or [`Work::Unload`] (not `loaded`), as one JSON body.
     fn loaded(&mut self, _loaded: bool, _spent: &Spent) -> Vec<u8> {
         Vec::new()
@@ -171,6 +208,10 @@ pub fn parse(endpoint: &Endpoint, body: &[u8]) -> Result<Call, Error> {
         Endpoint::ChatCompletions => openai::chat::parse(body),
         Endpoint::Completions => openai::completions::parse(body),
         Endpoint::Embeddings => openai::embeddings::parse(body),
+        Endpoint::Rerank => openai::rerank::parse(body),
+        Endpoint::Tokenize => llama_server::tokenize::parse(body),
+        Endpoint::Detokenize => llama_server::detokenize::parse(body),
+        Endpoint::ApplyTemplate => llama_server::apply_template::parse(body),
         other => Err(Error::NotImplemented { endpoint: other.as_str().to_owned() }),
     }
 }
@@ -181,6 +222,7 @@ pub fn error_body(dialect: Dialect, error: &Error) -> Vec<u8> {
     match dialect {
         Dialect::Ollama => ollama::error(error, &mut out),
         Dialect::OpenAi => openai::error(error, &mut out),
+        Dialect::LlamaServer => llama_server::error(error, &mut out),
     }
     out.into()
 }

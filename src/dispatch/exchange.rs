@@ -1,13 +1,15 @@
 //! One attempt on one node: what is sent, what comes back, and where it goes.
 
+use std::marker::PhantomData;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::canonical;
 use super::place::Trip;
 use crate::flight::{Route, Writer};
-use crate::generation::{Done, Embeddings, Event, Generation, Resume};
+use crate::generation::{Done, Event, Generation, Resume};
 use crate::node::InFlight;
 use crate::telemetry::{Counted, Metrics};
 use crate::upstream::{self, Fault, Upstream};
@@ -65,25 +67,27 @@ impl<'a> Exchange for Generate<'a> {
     }
 }
 
-/// Embeds.
-pub(super) struct Embed<'a> {
+/// Sends `body` to `path` and reads one JSON body, a `T`.
+pub(super) struct Ask<'a, T> {
     pub upstream: &'a Upstream,
     pub metrics: &'a Metrics,
+    pub path: &'static str,
     pub body: Bytes,
+    pub answer: PhantomData<fn() -> T>,
 }
 
-impl Exchange for Embed<'_> {
-    type Answer = (Embeddings, Route);
+impl<T: DeserializeOwned + Send> Exchange for Ask<'_, T> {
+    type Answer = (T, Route);
 
-    async fn run(&mut self, trip: Trip<'_>) -> Result<(Embeddings, Route), Fault> {
+    async fn run(&mut self, trip: Trip<'_>) -> Result<(T, Route), Fault> {
         let _entered = enter(trip, self.metrics);
         let from = Instant::now();
-        let mut exchange = connected(self.upstream.start(trip.node, "/embed", self.body.clone())).await?;
+        let mut exchange = connected(self.upstream.start(trip.node, self.path, self.body.clone())).await?;
         let answer = exchange.body().await?;
         exchange.release().await;
-        let embeddings =
-            serde_json::from_slice(&answer).map_err(|error| Fault::Broken(format!("embeddings: {error}")))?;
-        Ok((embeddings, trip.route(from)))
+        let answer = serde_json::from_slice(&answer)
+            .map_err(|error| Fault::Broken(format!("the answer of {}: {error}", self.path)))?;
+        Ok((answer, trip.route(from)))
     }
 }
 

@@ -14,6 +14,7 @@ mod place;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,11 +23,13 @@ use tokio_util::task::TaskTracker;
 pub use config::RetryConfig;
 pub use target::Target;
 
+use place::Waited;
+
 use crate::admission::{Gate, QueueConfig};
-use crate::dialect::ModelCard;
+use crate::dialect::{ModelCard, Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Embedding, Embeddings, Generation, Resume};
+use crate::generation::{Embedding, Embeddings, Generation, Ranking, Resume, Scores};
 use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
@@ -140,14 +143,59 @@ impl Dispatch {
     ) -> Result<(Embeddings, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        let exchange = exchange::Embed {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            body: canonical(&embedding)?,
-        };
-        let (embeddings, route) = self.on_a_node(target, keep_alive, exchange).await?;
+        let exchange = self.exchange("/embed", &embedding)?;
+        let (embeddings, route): (Embeddings, _) = self.on_a_node(target, keep_alive, exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
+    }
+
+    /// Scores documents. Dropping the future cancels.
+    pub async fn rank(&self, target: &Target, mut ranking: Ranking) -> Result<(Scores, Route), Error> {
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
+        ranking.model = target.name.to_string();
+        let exchange = self.exchange("/rank", &ranking)?;
+        let (scores, route): (Scores, _) = self.on_a_node(target, None, exchange).await?;
+        self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
+        Ok((scores, route))
+    }
+
+    /// Asks a question. It waits for the model to be loaded, but in no line: no sequence is needed for it.
+    pub async fn ask(&self, target: &Target, question: Question) -> Result<(Reply, Route), Error> {
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
+        let waited = Waited::default();
+        Ok(match question {
+            Question::Tokenize(text) => {
+                let exchange = self.exchange("/tokenize", &text)?;
+                let (tokens, route) = self.attempts(target, waited, exchange).await?;
+                (Reply::Tokens(tokens), route)
+            }
+            Question::Detokenize(tokens) => {
+                let exchange = self.exchange("/detokenize", &tokens)?;
+                let (text, route) = self.attempts(target, waited, exchange).await?;
+                (Reply::Text(text), route)
+            }
+            Question::Render(mut generation) => {
+                generation.model = target.name.to_string();
+                let exchange = self.exchange("/render", &generation)?;
+                let (text, route) = self.attempts(target, waited, exchange).await?;
+                (Reply::Text(text), route)
+            }
+        })
+    }
+
+    fn exchange<T>(
+        &self,
+        path: &'static str,
+        body: &impl serde::Serialize,
+    ) -> Result<exchange::Ask<'_, T>, Error> {
+        let body = canonical(body)?;
+        Ok(exchange::Ask {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            path,
+            body,
+            answer: PhantomData,
+        })
     }
 
     /// Loads the model and waits until it is ready.

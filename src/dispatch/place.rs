@@ -56,12 +56,22 @@ impl Dispatch {
         &self,
         target: &Target,
         keep_alive: Option<KeepAlive>,
-        mut exchange: E,
+        exchange: E,
     ) -> Result<E::Answer, Error> {
         let mut waited = Waited::default();
         let _place = self.admit(target, &mut waited).await?;
         // Only who is let in decides how long the model stays.
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        self.attempts(target, waited, exchange).await
+    }
+
+    /// The same without a place in front of the model, for who has one or needs none.
+    pub(super) async fn attempts<E: Exchange>(
+        &self,
+        target: &Target,
+        mut waited: Waited,
+        mut exchange: E,
+    ) -> Result<E::Answer, Error> {
         let mut tried: Vec<Arc<Node>> = Vec::new();
         let mut attempt = 1;
         loop {

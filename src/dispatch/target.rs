@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Dispatch;
-use crate::dialect::Call;
+use crate::dialect::{Call, Work};
 use crate::error::Error;
 use crate::library::Model;
 
@@ -19,6 +19,9 @@ pub struct Target {
 impl Dispatch {
     /// The target of a call, in Ollama's order of checks: the name, the model, objections, capabilities.
     pub fn target(&self, call: &mut Call) -> Result<Target, Error> {
+        if let (Work::Ask(_), "") = (&call.work, call.model.as_str()) {
+            call.model = self.only_model()?;
+        }
         let target =
             self.find(&call.model)?.ok_or_else(|| Error::ModelNotFound { name: call.model.clone() })?;
         if let Some(objection) = call.objection.take() {
@@ -31,6 +34,20 @@ impl Dispatch {
             },
             // What a node can do is not known here; it will say.
             None => Ok(target),
+        }
+    }
+
+    /// What is meant by who names no model.
+    fn only_model(&self) -> Result<String, Error> {
+        let models = self.library.models();
+        let names =
+            models.iter().map(|model| model.name.as_str()).chain(self.remote.keys().map(|name| &**name));
+        match names.collect::<Vec<_>>().as_slice() {
+            [only] => Ok((*only).to_owned()),
+            names => {
+                let message = format!("model is required: there are several ({})", names.join(", "));
+                Err(Error::invalid_param("model", message))
+            }
         }
     }
 
@@ -97,6 +114,22 @@ mod tests {
             nodes: vec![node],
             metrics,
         })
+    }
+
+    #[test]
+    fn who_asks_a_question_may_leave_the_only_model_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = |served: &[&str], model: &str| {
+            let body = json!({"content": "x", "model": model}).to_string();
+            let mut call =
+                crate::dialect::parse(&crate::dialect::Endpoint::Tokenize, body.as_bytes()).unwrap();
+            let target = dispatch(dir.path(), served).target(&mut call);
+            target.map(|target| target.name.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(asked(&[], ""), Ok("Small".to_owned()));
+        assert_eq!(asked(&["elsewhere"], "elsewhere"), Ok("elsewhere".to_owned()));
+        let several = "model is required: there are several (Small, elsewhere)";
+        assert_eq!(asked(&["elsewhere"], ""), Err(several.to_owned()));
     }
 
     #[test]

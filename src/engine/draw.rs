@@ -1,4 +1,4 @@
-//! [`uniform`]: the random number of one place in one generation.
+//! [`uniform`] and [`second_uniform`]: the random numbers of one place in one generation.
 //!
 //! Sampling is keyed, not streamed: the number depends on the seed and the absolute position alone, so a generation that is
 //! resumed elsewhere draws what it would have drawn here.
@@ -9,6 +9,12 @@ pub fn uniform(seed: u64, position: u64) -> f64 {
     let bits = mix(mix(seed) ^ position.wrapping_mul(GOLDEN_GAMMA));
     // The 53 high bits are what a double's mantissa holds.
     (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Another such number for the same place, which tells nothing about the first: it is that of the seed with every bit turned,
+/// which no request has, for seeds are not negative.
+pub fn second_uniform(seed: u64, position: u64) -> f64 {
+    uniform(!seed, position)
 }
 
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -29,6 +35,16 @@ mod tests {
         assert_eq!(uniform(7, 100).to_bits(), uniform(7, 100).to_bits());
         assert_ne!(uniform(7, 100).to_bits(), uniform(7, 101).to_bits());
         assert_ne!(uniform(7, 100).to_bits(), uniform(8, 100).to_bits());
+    }
+
+    #[test]
+    fn the_two_numbers_of_a_place_are_independent() {
+        let above = |draw: fn(u64, u64) -> f64, position| draw(7, position) >= 0.5;
+        let alike = (0..100_000)
+            .filter(|&position| above(uniform, position) == above(second_uniform, position))
+            .count();
+        // 50,000, standard deviation 158: five of them.
+        assert!(alike.abs_diff(50_000) < 790, "{alike}");
     }
 
     #[test]

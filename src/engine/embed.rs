@@ -1,4 +1,4 @@
-//! [`Embedder`]: the one thread that computes vectors. Inputs of all waiting requests share llama.cpp batches.
+//! [`Embedder`]: the one thread that computes vectors, and the scores of a model that ranks. Inputs of all waiting requests share llama.cpp batches.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -10,13 +10,16 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::health::Status;
 use super::model::{Model, llama_token};
+use super::rank;
 use super::sampling::Token;
-use crate::generation::{Embedding, Embeddings, Failure, FailureCode};
+use crate::generation::{Embedding, Embeddings, Failure, FailureCode, Ranking};
 
 /// An [`Embedding`] made ready: tokenised, cut to fit.
 pub struct EmbedJob {
     inputs: Vec<Vec<Token>>,
     dimensions: Option<usize>,
+    /// Vectors are scores and stay as they are.
+    ranks: bool,
 }
 
 impl EmbedJob {
@@ -36,7 +39,15 @@ impl EmbedJob {
             fit(model.tokenize(input, true, true), limit, special, request.truncate, is_special)
         };
         let inputs = request.inputs.iter().map(fit).collect::<Result<_, _>>()?;
-        Ok(Self { inputs, dimensions: request.dimensions })
+        Ok(Self { inputs, dimensions: request.dimensions, ranks: false })
+    }
+
+    /// Prepares a request for scores; each is the only number of a vector.
+    pub fn ranking(model: &Model, request: &Ranking) -> Result<Self, Failure> {
+        if !model.facts.ranks {
+            return Err(failure(FailureCode::Unsupported, "this model does not support rerank"));
+        }
+        Ok(Self { inputs: rank::inputs(model, request)?, dimensions: None, ranks: true })
     }
 }
 
@@ -170,7 +181,10 @@ impl<'a> Embedder<'a> {
             for _ in 0..std::mem::take(&mut job.in_batch) {
                 let vector = self.context.embeddings_seq_ith(sequence).map_err(|error| error.to_string())?;
                 job.done.prompt_tokens += job.next().map_or(0, <[Token]>::len) as u64;
-                let vector = normalised(vector, job.job.dimensions);
+                let vector = match job.job.ranks {
+                    true => vector.first().filter(|score| score.is_finite()).map(|&score| vec![score]),
+                    false => normalised(vector, job.job.dimensions),
+                };
                 broken |= vector.is_none();
                 job.done.vectors.push(vector.unwrap_or_default());
                 sequence += 1;

@@ -1,5 +1,8 @@
 //! [`Grammars`] and [`Constraint`]: decoding that can only produce what `format` asks for, by llguidance.
 
+mod gbnf;
+mod mistake;
+
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
@@ -32,27 +35,38 @@ impl Grammars {
 
     /// The constraint for a request; `None` for free text.
     pub fn constraint(&self, format: &Format) -> Result<Option<Constraint>, Failure> {
-        let schema = match format {
+        let constraint = match format {
             Format::Text => return Ok(None),
-            Format::Json => json!({"type": "object"}),
-            Format::Schema(schema) => schema.clone(),
+            Format::Json => self.obeying(&json!({"type": "object"})),
+            Format::Schema(schema) => self.obeying(schema).map_err(|reason| {
+                match mistake::pointer(schema, &reason, |part| self.obeying(part).err()) {
+                    Some(pointer) => format!("invalid JSON schema in format at {pointer}: {reason}"),
+                    None => format!("invalid JSON schema in format: {reason}"),
+                }
+            }),
+            Format::Grammar(grammar) => gbnf::lark(grammar)
+                .and_then(|lark| self.compiled(TopLevelGrammar::from_lark(lark)))
+                .map_err(|reason| format!("invalid grammar: {reason}")),
         };
-        let Value::Object(mut schema) = schema else {
-            return Err(invalid("a JSON schema must be an object"));
+        constraint.map(Some).map_err(|message| Failure { code: FailureCode::InvalidRequest, message })
+    }
+
+    /// JSON that obeys a schema.
+    fn obeying(&self, schema: &Value) -> Result<Constraint, String> {
+        let Value::Object(mut schema) = schema.clone() else {
+            return Err("a JSON schema must be an object".to_owned());
         };
         schema.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
-        let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
+        self.compiled(TopLevelGrammar::from_json_schema(Value::Object(schema)))
+    }
+
+    fn compiled(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
         let matcher = Matcher::new(self.0.create_parser(grammar));
         match matcher.get_error() {
-            Some(reason) => Err(invalid(&reason)),
-            None => Ok(Some(Constraint(matcher))),
+            Some(reason) => Err(reason.trim().to_owned()),
+            None => Ok(Constraint(matcher)),
         }
     }
-}
-
-fn invalid(reason: &str) -> Failure {
-    let message = format!("invalid JSON schema in format: {}", reason.trim());
-    Failure { code: FailureCode::InvalidRequest, message }
 }
 
 /// Where one generation is in its grammar.
@@ -177,6 +191,88 @@ mod tests {
             };
             assert_eq!(failure.code, FailureCode::InvalidRequest);
             assert!(failure.message.len() > "invalid JSON schema in format: ".len());
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_schema_is_found_where_it_is() {
+        let wrong = json!({"type": "nonsense"});
+        for (schema, pointer) in [
+            (wrong.clone(), "/type"),
+            (
+                json!({"type": "object", "properties": {"a": {"type": "string"}, "b/c": wrong}}),
+                "/properties/b~1c/type",
+            ),
+            (json!({"type": "array", "items": {"anyOf": [{"type": "null"}, wrong]}}), "/items/anyOf/1/type"),
+            (
+                json!({"$ref": "#/$defs/x", "$defs": {"x": {"properties": {"y": {"$ref": "#/$defs/no"}}}}}),
+                "/$defs/x/properties/y/$ref",
+            ),
+            (json!({"properties": {"n": {"type": "string", "pattern": "("}}}), "/properties/n/pattern"),
+        ] {
+            let Err(failure) = grammars().constraint(&Format::Schema(schema.clone())) else {
+                panic!("{schema} was accepted");
+            };
+            assert!(failure.message.contains(&format!(" at {pointer}: ")), "{schema}: {}", failure.message);
+        }
+    }
+
+    /// Whether a grammar takes all of `text` and could end there.
+    fn takes(gbnf: &str, text: &str) -> bool {
+        let format = Format::Grammar(gbnf.to_owned());
+        let mut constraint =
+            grammars().constraint(&format).unwrap_or_else(|failure| panic!("{failure:?}")).unwrap();
+        let taken = text.bytes().all(|byte| {
+            let mut logits = vec![0.0; END as usize + 1];
+            !constraint.is_complete()
+                && constraint.restrict(&mut logits).is_ok()
+                && logits[usize::from(byte)] == 0.0
+                && constraint.accept(byte.into()).is_ok()
+        });
+        let mut logits = vec![0.0; END as usize + 1];
+        taken
+            && (constraint.is_complete()
+                || (constraint.restrict(&mut logits).is_ok() && logits[END as usize] == 0.0))
+    }
+
+    #[test]
+    fn a_grammar_takes_what_it_says_and_nothing_else() {
+        for (gbnf, taken, refused) in [
+            ("root ::= \"yes\" | \"no\"", vec!["yes", "no"], vec!["", "ye", "yesno", "maybe"]),
+            // A lexer that takes the longest match would lose these.
+            ("root ::= [a-z]+ \"end\"", vec!["xend", "endend", "enend"], vec!["end", "xen"]),
+            ("root ::= \"a\"* \"ab\"?", vec!["", "a", "aab", "ab"], vec!["b", "abb"]),
+            (
+                "root ::= (a \",\" \" \"?){2,3} a\na ::= [0-9]{1,2}",
+                vec!["1, 22,3", "1,2,3,4"],
+                vec!["1,2", "1,2,3,4,5", "100,1,1"],
+            ),
+            ("root ::= [^a\\n\\u00e9]{2}", vec!["bc", "ñ🦙"], vec!["ab", "b\n", "bé", "b"]),
+            ("root ::= . \"\\x2f\"", vec!["é/", "\n/", "//"], vec!["/", "e"]),
+        ] {
+            taken.iter().for_each(|text| assert!(takes(gbnf, text), "{gbnf} takes {text:?}"));
+            refused.iter().for_each(|text| assert!(!takes(gbnf, text), "{gbnf} refuses {text:?}"));
+        }
+    }
+
+    #[test]
+    fn an_invalid_grammar_is_refused_with_the_reason() {
+        let refused = |gbnf: &str| grammars().constraint(&Format::Grammar(gbnf.to_owned())).err().unwrap();
+        assert_eq!(refused("root ::= x").message, "invalid grammar: there is no rule x");
+    }
+
+    #[test]
+    fn a_grammar_that_explodes_is_stopped_by_a_limit() {
+        let bomb = "root ::= a{2000}\na ::= b{2000}\nb ::= c{2000}\nc ::= ([a-z] | \"xy\"){2000} [a-c]";
+        if let Ok(Some(mut constraint)) = grammars().constraint(&Format::Grammar(bomb.to_owned())) {
+            let mut logits = vec![0.0; END as usize + 1];
+            let from = std::time::Instant::now();
+            for _ in 0..50 {
+                if constraint.restrict(&mut logits).is_err() || constraint.accept(b'x'.into()).is_err() {
+                    break;
+                }
+            }
+            assert!(from.elapsed() < std::time::Duration::from_secs(20));
         }
     }
 

@@ -6,7 +6,7 @@ use super::grammar::Constraint;
 use super::model::Model;
 use super::prompt::{self, Prompt};
 use super::sampling::{Settings, Token};
-use crate::generation::{Failure, FailureCode, Format, Generation, Input, Resume};
+use crate::generation::{Failure, FailureCode, Format, Generation, Input, Options, Resume};
 
 /// Without a limit of its own an answer ends at this many times its context, as in Ollama.
 const CONTEXTS_PER_ANSWER: usize = 10;
@@ -52,7 +52,7 @@ impl Job {
                 .num_predict
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(CONTEXTS_PER_ANSWER * prompt.context),
-            settings: Settings::new(&options, prompt.context),
+            settings: settings(model, &options, prompt.context)?,
             constraint,
             answer: Answer::new(options.stop.as_deref().unwrap_or_default()),
             logprobs: generation.logprobs.map(usize::from),
@@ -76,6 +76,19 @@ fn resume(model: &Model, resume: Resume) -> Result<Resume, Failure> {
         }
         None => Ok(resume),
     }
+}
+
+/// How tokens are chosen, as far as this vocabulary allows it.
+fn settings(model: &Model, options: &Options, context: usize) -> Result<Settings, Failure> {
+    let mut settings = Settings::new(options, context);
+    if let Some((unknown, _)) = settings.logit_bias.iter().find(|(token, _)| !model.knows(*token)) {
+        let message = format!("logit_bias holds {unknown}, which is no token of this model");
+        return Err(Failure { code: FailureCode::InvalidRequest, message });
+    }
+    if let Some(dry) = &mut settings.dry {
+        dry.breakers = model.dry_breakers(options.dry_sequence_breakers.as_deref())?;
+    }
+    Ok(settings)
 }
 
 fn unsupported(message: &str) -> Failure {

@@ -18,6 +18,7 @@ mod log;
 mod model;
 mod pace;
 mod prompt;
+mod rank;
 mod sampling;
 mod scheduler;
 mod sequence;
@@ -210,7 +211,7 @@ fn compute(
         worker.engine.set(Engine { model: model.clone(), commands }).ok();
         status.ready(model.facts.clone(), device_bytes);
     };
-    if model.facts.embeds {
+    if model.pools() {
         let mut embedder = Embedder::new(&model, status)?;
         ready(commands);
         embedder.run(received)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
@@ -15,10 +15,12 @@ use llama_cpp_2::model::{LlamaModel, RopeType};
 use llama_cpp_2::token::LlamaToken;
 
 use super::grammar::Grammars;
+use super::rank::Frame;
 use super::sampling::Token;
+use super::sampling::dry::{self, Breakers};
 use super::template::ChatTemplate;
 use super::{log, threads};
-use crate::generation::seam::{KvType, Model as Facts, Spec};
+use crate::generation::seam::{KvType, Model as Facts, Pooling, Spec};
 use crate::generation::{Failure, FailureCode};
 
 /// Below this many bytes of weights one thread decodes a token as fast as several, which meet after every operation. On a busy
@@ -32,6 +34,9 @@ const CONTEXT: u32 = 4096;
 /// The same for an embedder. llama.cpp keeps room for the logits of every token of a batch though nobody reads them: with a
 /// vocabulary of 150,000 tokens that is 0.6 MB for each token of the longest input.
 const EMBEDDER_CONTEXT: u32 = 2048;
+
+/// The most texts a request can name as DRY's sequence breakers: each is looked for in the whole vocabulary.
+const MOST_BREAKERS: usize = 64;
 
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
@@ -47,6 +52,8 @@ pub struct Model {
     /// The chat template, if there is one: parsed, or why it could not be.
     pub template: Option<Result<ChatTemplate, String>>,
     grammars: OnceLock<Result<Grammars, String>>,
+    /// Those asked for last: requests hardly ever differ in them, and finding them reads the whole vocabulary.
+    breakers: Mutex<Option<(Vec<String>, Arc<Breakers>)>>,
 }
 
 impl Model {
@@ -67,11 +74,20 @@ impl Model {
             .map_err(|error| why(&format!("bad file {}", spec.path.display()), &error))?;
         let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
         let pooling = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok();
-        let embeds = embeds(&architecture, pooling.and_then(|value| value.parse().ok()))?;
-        let facts = facts(&llama, embeds, &spec);
+        let pooling = pooling.and_then(|value| value.parse::<i32>().ok()).map(LlamaPoolingType::from);
+        let purpose = purpose(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
+        let facts = facts(&llama, purpose, &spec);
         let can_shift = can_shift(&llama, &architecture, spec.kv_type);
-        let mut model =
-            Self { llama, backend, spec, facts, can_shift, template: None, grammars: OnceLock::new() };
+        let mut model = Self {
+            llama,
+            backend,
+            spec,
+            facts,
+            can_shift,
+            template: None,
+            grammars: OnceLock::new(),
+            breakers: Mutex::default(),
+        };
         model.template = model.chat_template();
         Ok(model)
     }
@@ -87,7 +103,7 @@ impl Model {
         let batch = self.batch();
         // To generate, each sequence has cells of its own, so that none pays for attention to what idle ones hold. To embed, all
         // share those of one batch: else llama.cpp would cut a batch where lengths differ, and pool each piece by itself.
-        let cells = match self.facts.embeds {
+        let cells = match self.pools() {
             true => batch,
             false => self.facts.context.saturating_mul(self.sequences()),
         };
@@ -100,10 +116,14 @@ impl Model {
             .with_n_threads_batch(reading)
             .with_type_k(kv_type)
             .with_type_v(kv_type)
-            .with_kv_unified(self.facts.embeds)
-            .with_embeddings(self.facts.embeds);
-        if self.facts.embeds && !self.names_pooling() {
-            params = params.with_pooling_type(LlamaPoolingType::Mean);
+            .with_kv_unified(self.pools())
+            .with_embeddings(self.pools());
+        if self.pools() {
+            match self.spec.pooling {
+                Some(pooling) => params = params.with_pooling_type(llama_pooling(pooling)),
+                None if self.names_pooling() => {}
+                None => params = params.with_pooling_type(LlamaPoolingType::Mean),
+            }
         }
         let fails = |error: &dyn std::fmt::Display| why("cannot start the model", error);
         let mut context = self.llama.new_context(&self.backend, params).map_err(|error| fails(&error))?;
@@ -125,8 +145,13 @@ impl Model {
 
     /// Tokens in one batch, at most. An embedder may have to see all of an input at once, so there an input fits a batch.
     pub fn batch(&self) -> u32 {
-        let least = if self.facts.embeds { self.facts.context } else { self.sequences() };
+        let least = if self.pools() { self.facts.context } else { self.sequences() };
         self.spec.batch.max(least)
+    }
+
+    /// Whether it makes one vector or score of an input, instead of going on with it.
+    pub fn pools(&self) -> bool {
+        self.facts.embeds || self.facts.ranks
     }
 
     /// Sequences in the context.
@@ -164,12 +189,13 @@ impl Model {
 
     /// The text of `tokens`, special ones included; bytes that are no text are replaced.
     pub fn detokenize(&self, tokens: &[Token]) -> String {
-        let bytes: Vec<u8> = tokens
-            .iter()
-            .filter(|&&token| self.knows(token))
-            .flat_map(|&token| self.llama.vocab().token_to_piece(llama_token(token), true, None))
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.pieces(tokens).concat()).into_owned()
+    }
+
+    /// The bytes of each of `tokens`, special ones included; of a token that there is not, none.
+    pub fn pieces(&self, tokens: &[Token]) -> Vec<Vec<u8>> {
+        let piece = |token| self.llama.vocab().token_to_piece(llama_token(token), true, None);
+        tokens.iter().map(|&token| if self.knows(token) { piece(token) } else { Vec::new() }).collect()
     }
 
     /// The bytes a token stands for in text; none for special tokens.
@@ -198,6 +224,22 @@ impl Model {
         if vocabulary.should_add_bos() { known(vocabulary.bos()) } else { None }
     }
 
+    /// How a model that ranks wants query and document put together, where its file says so.
+    pub fn rank_template(&self) -> Option<String> {
+        self.llama.chat_template(Some("rerank")).ok()?.to_string().ok()
+    }
+
+    /// The special tokens around query and document where it does not.
+    pub fn frame(&self) -> Frame {
+        let vocabulary = self.llama.vocab();
+        let end = known(vocabulary.eos()).or_else(|| known(vocabulary.sep()));
+        Frame {
+            start: self.start(),
+            end: end.filter(|_| vocabulary.should_add_eos()),
+            separator: known(vocabulary.sep()).filter(|_| vocabulary.should_add_sep()),
+        }
+    }
+
     /// The tokens before prefix, suffix and gap of a fill-in-the-middle prompt.
     pub fn infill(&self) -> Option<[Token; 3]> {
         infill(&self.llama)
@@ -219,6 +261,31 @@ impl Model {
         grammars
             .as_ref()
             .map_err(|reason| Failure { code: FailureCode::Unsupported, message: reason.clone() })
+    }
+
+    /// What breaks a repetition for DRY; the usual texts if `texts` says nothing.
+    pub fn dry_breakers(&self, texts: Option<&[String]>) -> Result<Arc<Breakers>, Failure> {
+        let texts = texts.map_or_else(|| dry::BREAKERS.map(str::to_owned).to_vec(), <[String]>::to_vec);
+        if texts.len() > MOST_BREAKERS {
+            let message = format!("dry_sequence_breakers holds more than {MOST_BREAKERS} texts");
+            return Err(Failure { code: FailureCode::InvalidRequest, message });
+        }
+        let mut last = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, breakers)) = &*last
+            && *known == texts
+        {
+            return Ok(breakers.clone());
+        }
+        let vocabulary = self.llama.vocab();
+        let words: Vec<_> =
+            vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None)).collect();
+        let tokenize = |text: &[u8]| {
+            let tokens = vocabulary.tokenize(text, false, false);
+            tokens.into_iter().filter_map(known).collect()
+        };
+        let breakers = Arc::new(Breakers::new(&texts, &words, tokenize));
+        *last = Some((texts, breakers.clone()));
+        Ok(breakers)
     }
 
     /// The bytes of all tokens as [`Grammars::new`] wants them, and the end tokens, the one of a turn first.
@@ -263,35 +330,56 @@ fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
     Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
 }
 
-/// Whether a model of this architecture and `pooling_type` embeds; else it generates. An embedder's file names how it pools by
-/// mean, first or last token; an encoder of the BERT family is one even where its file leaves that out. The error says in words
-/// why a model can do neither.
-fn embeds(architecture: &str, pooling: Option<i32>) -> Result<bool, String> {
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Purpose {
+    Generate,
+    Embed,
+    Rank,
+}
+
+/// What a model of this architecture and `pooling_type` is for. An embedder's file names how it pools by mean, first or last token;
+/// an encoder of the BERT family is one even where its file leaves that out. The error says in words why it is for nothing.
+fn purpose(architecture: &str, pooling: Option<LlamaPoolingType>) -> Result<Purpose, String> {
     let is_encoder = architecture.contains("bert");
     if architecture == "t5" {
         return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
     }
-    match pooling.map(LlamaPoolingType::from) {
-        Some(LlamaPoolingType::Mean | LlamaPoolingType::Cls | LlamaPoolingType::Last) => Ok(true),
-        Some(LlamaPoolingType::Rank) => Err("unsupported model: a reranker (pooling_type 4)".to_owned()),
+    match pooling {
+        Some(LlamaPoolingType::Mean | LlamaPoolingType::Cls | LlamaPoolingType::Last) => Ok(Purpose::Embed),
+        Some(LlamaPoolingType::Rank) => Ok(Purpose::Rank),
         Some(LlamaPoolingType::None) if is_encoder => {
             Err("unsupported model: an encoder without pooling (pooling_type 0)".to_owned())
         }
-        None | Some(LlamaPoolingType::None | LlamaPoolingType::Unspecified) => Ok(is_encoder),
+        None | Some(LlamaPoolingType::None | LlamaPoolingType::Unspecified) => {
+            Ok(if is_encoder { Purpose::Embed } else { Purpose::Generate })
+        }
     }
 }
 
-fn facts(llama: &LlamaModel, embeds: bool, spec: &Spec) -> Facts {
+fn llama_pooling(pooling: Pooling) -> LlamaPoolingType {
+    match pooling {
+        Pooling::Mean => LlamaPoolingType::Mean,
+        Pooling::Cls => LlamaPoolingType::Cls,
+        Pooling::Last => LlamaPoolingType::Last,
+        Pooling::Rank => LlamaPoolingType::Rank,
+        Pooling::None => LlamaPoolingType::None,
+    }
+}
+
+fn facts(llama: &LlamaModel, purpose: Purpose, spec: &Spec) -> Facts {
     let trained = llama.n_ctx_train();
-    let usual = if embeds { EMBEDDER_CONTEXT } else { CONTEXT };
+    let completes = purpose == Purpose::Generate;
+    let usual = if completes { CONTEXT } else { EMBEDDER_CONTEXT };
     Facts {
         context: context_length(spec.context, usual, trained),
         parallel: spec.parallel.max(1),
         trained_context: trained,
         embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
-        completes: !embeds,
-        embeds,
-        infills: !embeds && infill(llama).is_some(),
+        completes,
+        embeds: purpose == Purpose::Embed,
+        ranks: purpose == Purpose::Rank,
+        infills: completes && infill(llama).is_some(),
     }
 }
 
@@ -374,15 +462,19 @@ mod tests {
     }
 
     #[test]
-    fn a_model_generates_or_embeds_or_is_refused_in_words() {
+    fn a_model_generates_embeds_or_ranks_or_is_refused_in_words() {
+        let purpose = |architecture, pooling: Option<i32>| {
+            super::purpose(architecture, pooling.map(LlamaPoolingType::from))
+        };
         for pooled in [1, 2, 3] {
-            assert_eq!(embeds("llama", Some(pooled)), Ok(true));
+            assert_eq!(purpose("llama", Some(pooled)), Ok(Purpose::Embed));
         }
-        assert_eq!(embeds("nomic-bert", None), Ok(true));
-        assert_eq!((embeds("llama", None), embeds("llama", Some(0))), (Ok(false), Ok(false)));
-        assert!(embeds("qwen3", Some(4)).unwrap_err().contains("a reranker"));
-        assert!(embeds("bert", Some(0)).unwrap_err().contains("an encoder without pooling"));
-        assert!(embeds("t5", None).unwrap_err().contains("t5"));
+        assert_eq!(purpose("nomic-bert", None), Ok(Purpose::Embed));
+        assert_eq!(purpose("llama", None), Ok(Purpose::Generate));
+        assert_eq!(purpose("llama", Some(0)), Ok(Purpose::Generate));
+        assert_eq!(purpose("qwen3", Some(4)), Ok(Purpose::Rank));
+        assert!(purpose("bert", Some(0)).unwrap_err().contains("an encoder without pooling"));
+        assert!(purpose("t5", None).unwrap_err().contains("t5"));
     }
 
     #[test]

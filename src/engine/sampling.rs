@@ -1,9 +1,12 @@
-//! [`Sampler`]: from logits to a token, with Ollama's options, defaults and order: penalties, top_k, typical_p, top_p, min_p,
-//! temperature, draw. Pure: it sees slices of logits, never llama.cpp.
+//! [`Sampler`]: from logits to a token, with Ollama's options and defaults and llama.cpp's order: bias, penalties, DRY,
+//! top_n_sigma, top_k, typical_p, top_p, min_p, XTC, temperature, draw. Pure: it sees slices of logits, never llama.cpp.
+
+pub mod dry;
 
 use std::collections::HashMap;
 
-use super::draw::uniform;
+use self::dry::Dry;
+use super::draw::{second_uniform, uniform};
 use crate::generation::Options;
 
 /// Token id.
@@ -30,12 +33,31 @@ pub struct Settings {
     pub presence_penalty: f32,
     /// 0 is off.
     pub frequency_penalty: f32,
+    /// Added to the raw logits.
+    pub logit_bias: Vec<(Token, f32)>,
+    /// 0 is off.
+    pub top_n_sigma: f32,
+    /// `None` is off.
+    pub dry: Option<Dry>,
+    /// `None` is off.
+    pub xtc: Option<Xtc>,
     /// Key of the draws, with the position.
     pub seed: u64,
 }
 
+/// Exclude top choices (<https://github.com/oobabooga/text-generation-webui/pull/6335>, in llama.cpp since
+/// <https://github.com/ggml-org/llama.cpp/pull/9742>): leaves out the likeliest tokens where several are likely enough.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Xtc {
+    /// How often.
+    pub probability: f32,
+    /// What is likely enough; at most 0.5, for there must be two of them.
+    pub threshold: f32,
+}
+
 impl Settings {
-    /// `context` is what a `repeat_last_n` of -1 means.
+    /// `context` is what a `repeat_last_n` of -1 means. What breaks a repetition for DRY takes a vocabulary to tell, so
+    /// [`Dry::breakers`] are for the caller to fill in.
     pub fn new(options: &Options, context: usize) -> Self {
         Self {
             temperature: options.temperature.unwrap_or(0.8),
@@ -48,6 +70,10 @@ impl Settings {
             repeat_penalty: options.repeat_penalty.filter(|&penalty| penalty > 0.0).unwrap_or(1.0),
             presence_penalty: options.presence_penalty.unwrap_or(0.0),
             frequency_penalty: options.frequency_penalty.unwrap_or(0.0),
+            logit_bias: options.logit_bias.clone().unwrap_or_default(),
+            top_n_sigma: options.top_n_sigma.unwrap_or(0.0),
+            dry: Dry::new(options, context),
+            xtc: Xtc::new(options),
             seed: options.seed.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(rand::random),
         }
     }
@@ -55,6 +81,14 @@ impl Settings {
     fn penalises(&self) -> bool {
         self.repeat_last_n > 0
             && (self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0)
+    }
+}
+
+impl Xtc {
+    fn new(options: &Options) -> Option<Self> {
+        let probability = options.xtc_probability.filter(|&probability| probability > 0.0)?;
+        let threshold = options.xtc_threshold.unwrap_or(0.1);
+        (threshold <= 0.5).then_some(Self { probability, threshold })
     }
 }
 
@@ -87,12 +121,23 @@ impl Sampler {
     ) -> Option<Token> {
         self.logits.clear();
         self.logits.extend_from_slice(logits);
+        for &(token, bias) in &settings.logit_bias {
+            if let Some(logit) = self.logits.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
         if settings.penalises() {
             penalise(&mut self.logits, settings, history);
+        }
+        if let Some(dry) = &settings.dry {
+            dry.penalise(&mut self.logits, history);
         }
         restrict(&mut self.logits);
         if settings.temperature <= 0.0 {
             return argmax(&self.logits);
+        }
+        if settings.top_n_sigma > 0.0 {
+            top_n_sigma(&mut self.logits, settings.top_n_sigma);
         }
         self.select(settings.top_k);
         if settings.typical_p < 1.0 {
@@ -103,6 +148,11 @@ impl Sampler {
         }
         if settings.min_p > 0.0 {
             min_p(&mut self.candidates, settings.min_p);
+        }
+        if let Some(xtc) = &settings.xtc
+            && second_uniform(settings.seed, position) < f64::from(xtc.probability)
+        {
+            exclude_top(&mut self.candidates, xtc.threshold);
         }
         heat(&mut self.candidates, settings.temperature);
         pick(&mut self.candidates, uniform(settings.seed, position))
@@ -255,6 +305,31 @@ fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
     // At most the best itself: a `p` over 1 must not empty the list.
     let least = best + p.min(1.0).ln();
     candidates.retain(|candidate| candidate.logit >= least);
+}
+
+/// Top-nσ (Tang et al., 2024, <https://arxiv.org/abs/2411.07641>): what is more than `n` standard deviations of all logits below
+/// the best is impossible.
+fn top_n_sigma(logits: &mut [f32], n: f32) {
+    let possible = || logits.iter().map(|&logit| f64::from(logit)).filter(|logit| logit.is_finite());
+    let count = possible().count().max(1) as f64;
+    let best = possible().fold(f64::NEG_INFINITY, f64::max);
+    let mean = possible().sum::<f64>() / count;
+    let variance = possible().map(|logit| (logit - mean).powi(2)).sum::<f64>() / count;
+    let least = best - f64::from(n) * variance.sqrt();
+    for logit in logits {
+        if f64::from(*logit) < least {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// XTC's cut: where several are at least `threshold` likely, the least likely of those and what is below it stay.
+fn exclude_top(candidates: &mut Vec<Candidate>, threshold: f32) {
+    softmax(candidates);
+    let is_top = |candidate: &Candidate| candidate.probability >= threshold;
+    if let Some(last) = candidates.iter().copied().filter(is_top).max_by(Candidate::order) {
+        candidates.retain(|candidate| candidate.order(&last).is_ge());
+    }
 }
 
 /// Draws one: `point` in [0, 1) is a place in their cumulated probability, best first.

@@ -28,7 +28,7 @@ use super::job::Job;
 use super::model::Model;
 use super::prompt;
 use crate::generation::seam::{self, ErrorBody, Text, Tokenize, Tokens};
-use crate::generation::{Embedding, Event, Failure, FailureCode, Generation};
+use crate::generation::{Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores};
 
 /// What the handlers share.
 pub struct Worker {
@@ -71,6 +71,7 @@ pub async fn run(
         .route("/health", get(health))
         .route("/generate", post(generate))
         .route("/embed", post(embed))
+        .route("/rank", post(rank))
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route("/render", post(render))
@@ -130,24 +131,39 @@ async fn embed(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Respons
     let (engine, _under_way) = worker.admit()?;
     let request: Embedding = parse(&body)?;
     let job = prepare(engine, move |model| EmbedJob::new(model, &request)).await?;
-    let (reply, answer) = oneshot::channel();
-    engine.order(Command::Embed(job, reply))?;
-    let embeddings = answer.await.map_err(|_| gone())??;
-    Ok(Json(embeddings).into_response())
+    Ok(Json(engine.vectors(job).await?).into_response())
+}
+
+async fn rank(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Scores>, Refusal> {
+    let (engine, _under_way) = worker.admit()?;
+    let request: Ranking = parse(&body)?;
+    let job = prepare(engine, move |model| EmbedJob::ranking(model, &request)).await?;
+    let Embeddings { vectors, prompt_tokens } = engine.vectors(job).await?;
+    Ok(Json(Scores { scores: vectors.concat(), prompt_tokens }))
 }
 
 async fn tokenize(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Tokens>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
-    let Tokenize { text, add_special, parse_special } = parse(&body)?;
-    let tokens = prepare(engine, move |model| Ok(model.tokenize(&text, add_special, parse_special))).await?;
-    Ok(Json(Tokens { tokens }))
+    let Tokenize { text, add_special, parse_special, with_pieces } = parse(&body)?;
+    let tokens = prepare(engine, move |model| {
+        let tokens = model.tokenize(&text, add_special, parse_special);
+        let pieces = if with_pieces { model.pieces(&tokens) } else { Vec::new() };
+        Ok(Tokens { tokens, pieces })
+    });
+    Ok(Json(tokens.await?))
 }
 
 async fn detokenize(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
-    let Tokens { tokens } = parse(&body)?;
-    let text = prepare(engine, move |model| Ok(model.detokenize(&tokens))).await?;
-    Ok(Json(Text { text }))
+    let Tokens { tokens, .. } = parse(&body)?;
+    let text = prepare(engine, move |model| match tokens.iter().find(|&&token| !model.knows(token)) {
+        Some(unknown) => Err(Failure {
+            code: FailureCode::InvalidRequest,
+            message: format!("tokens holds {unknown}, which is no token of this model"),
+        }),
+        None => Ok(model.detokenize(&tokens)),
+    });
+    Ok(Json(Text { text: text.await? }))
 }
 
 async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {
@@ -174,6 +190,12 @@ impl Worker {
 impl Engine {
     fn order(&self, command: Command) -> Result<(), Failure> {
         self.commands.send(command).map_err(|_| gone())
+    }
+
+    async fn vectors(&self, job: EmbedJob) -> Result<Embeddings, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Command::Embed(job, reply))?;
+        answer.await.map_err(|_| gone())?
     }
 }
 

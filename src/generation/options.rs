@@ -37,6 +37,35 @@ pub struct Options {
     /// Subtracted per occurrence. Default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f32>,
+    /// Added to the logits of these tokens before anything else; by token id, each once, so that equal requests are equal.
+    /// Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_bias: Option<Vec<(u32, f32)>>,
+    /// Keep what lies within so many standard deviations of the best logit; 0 or less is off. Default off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_n_sigma: Option<f32>,
+    /// DRY: strength of the penalty on tokens that would prolong a repetition; 0 is off. Default 0. The defaults of this and the
+    /// following are llama.cpp's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_multiplier: Option<f32>,
+    /// DRY: the penalty is `multiplier * base ^ (length of the repetition - allowed length)`; below 1 is off. Default 1.75.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_base: Option<f32>,
+    /// DRY: repetitions shorter than this are free. Default 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_allowed_length: Option<i32>,
+    /// DRY: tokens that are searched for repetitions; 0 is off, -1 the whole context. Default 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_penalty_last_n: Option<i32>,
+    /// DRY: texts across which nothing counts as a repetition. Default `\n`, `:`, `"` and `*`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_sequence_breakers: Option<Vec<String>>,
+    /// XTC: how often the likeliest tokens are left out; 0 is off. Default 0. Not at temperature 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xtc_probability: Option<f32>,
+    /// XTC: of the tokens at least this likely all but the least likely are left out; over 0.5 is off. Default 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xtc_threshold: Option<f32>,
     /// Fixed: same output for the same prompt. `None` or negative: the proxy draws one per request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
@@ -65,6 +94,17 @@ impl Options {
             repeat_penalty: self.repeat_penalty.or(defaults.repeat_penalty),
             presence_penalty: self.presence_penalty.or(defaults.presence_penalty),
             frequency_penalty: self.frequency_penalty.or(defaults.frequency_penalty),
+            logit_bias: self.logit_bias.or_else(|| defaults.logit_bias.clone()),
+            top_n_sigma: self.top_n_sigma.or(defaults.top_n_sigma),
+            dry_multiplier: self.dry_multiplier.or(defaults.dry_multiplier),
+            dry_base: self.dry_base.or(defaults.dry_base),
+            dry_allowed_length: self.dry_allowed_length.or(defaults.dry_allowed_length),
+            dry_penalty_last_n: self.dry_penalty_last_n.or(defaults.dry_penalty_last_n),
+            dry_sequence_breakers: self
+                .dry_sequence_breakers
+                .or_else(|| defaults.dry_sequence_breakers.clone()),
+            xtc_probability: self.xtc_probability.or(defaults.xtc_probability),
+            xtc_threshold: self.xtc_threshold.or(defaults.xtc_threshold),
             seed: self.seed.or(defaults.seed),
             stop: self.stop.or_else(|| defaults.stop.clone()),
             num_ctx: self.num_ctx.or(defaults.num_ctx),

@@ -139,6 +139,8 @@ pub enum Format {
     Json,
     /// JSON that obeys this JSON Schema.
     Schema(Value),
+    /// What llama.cpp's grammar (GBNF) describes; rules that contain themselves are not supported.
+    Grammar(String),
 }
 
 /// How much the model shall think.

@@ -5,6 +5,7 @@
 //! | `GET /health` | – | [`Health`]; 200 while ready, else 503, with the same body |
 //! | `POST /generate` | [`Generation`](super::Generation) | NDJSON, one [`Event`](super::Event) per line, flushed per event |
 //! | `POST /embed` | [`Embedding`](super::Embedding) | [`Embeddings`](super::Embeddings) |
+//! | `POST /rank` | [`Ranking`](super::Ranking) | [`Scores`](super::Scores) |
 //! | `POST /tokenize` | [`Tokenize`] | [`Tokens`] |
 //! | `POST /detokenize` | [`Tokens`] | [`Text`] |
 //! | `POST /render` | [`Generation`](super::Generation) | [`Text`]: the prompt its template makes |
@@ -39,6 +40,9 @@ pub struct Spec {
     pub pace: PaceSettings,
     /// Type of the KV cache.
     pub kv_type: KvType,
+    /// How embeddings are pooled; absent: as the file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
     /// Layers on the GPU; -1: all that fit.
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.
@@ -99,6 +103,22 @@ pub enum KvType {
     Q8_0,
     /// About 4.5 bits.
     Q4_0,
+}
+
+/// What becomes of the vectors of an input's tokens, and with it what a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Their mean is the embedding.
+    Mean,
+    /// The first is.
+    Cls,
+    /// The last is.
+    Last,
+    /// They become a score: the model ranks.
+    Rank,
+    /// Nothing: the model generates.
+    None,
 }
 
 /// A worker's state.
@@ -166,6 +186,9 @@ pub struct Model {
     pub completes: bool,
     /// Can embed.
     pub embeds: bool,
+    /// Can say how well a text answers a query.
+    #[serde(default)]
+    pub ranks: bool,
     /// Has fill-in-the-middle tokens.
     pub infills: bool,
 }
@@ -190,6 +213,9 @@ pub struct Tokenize {
     /// Recognise special tokens written in the text.
     #[serde(default = "yes")]
     pub parse_special: bool,
+    /// Answer with the bytes of each token too.
+    #[serde(default)]
+    pub with_pieces: bool,
 }
 
 fn yes() -> bool {
@@ -201,6 +227,9 @@ fn yes() -> bool {
 pub struct Tokens {
     /// In order.
     pub tokens: Vec<u32>,
+    /// The bytes that each stands for, special tokens included; empty unless asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Vec<u8>>,
 }
 
 /// A text.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::gguf::{self, Detail, Header};
 use super::{ModelConfig, quantization};
 use crate::dialect::{Capability, Details, ModelCard};
+use crate::generation::seam::Pooling;
 
 /// The card of a model that only nodes serve: its name is all that is known of it.
 pub fn elsewhere(name: &str) -> ModelCard {
@@ -60,7 +61,7 @@ fn describe(
     modified: SystemTime,
     header: Header,
 ) -> ModelCard {
-    let capabilities = capabilities(&header);
+    let capabilities = capabilities(&header, config.pooling);
     let digest = digest(&header, size, modified);
     let details = details(&header);
     let text = |key: &str| header.metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -88,16 +89,17 @@ fn tensors(header: &Header) -> Vec<(String, String, Vec<u64>)> {
 
 /// Only what the engine can do: it neither parses tool calls or thinking nor sees images yet, so a template or a projector
 /// that could is not enough to claim them.
-fn capabilities(header: &Header) -> Vec<Capability> {
-    // The engine's rule: 1 to 3 are mean, cls and last; an encoder embeds even if its file does not say how.
+fn capabilities(header: &Header, asked: Option<Pooling>) -> Vec<Capability> {
+    // The engine's rule: 1 to 3 are mean, cls and last, 4 is rank; an encoder embeds even if its file does not say how.
     let architecture = architecture(header);
     let pooling = header.metadata.get(&format!("{architecture}.pooling_type"));
-    let embeds = match pooling.map(Value::as_u64) {
-        Some(pooling) => matches!(pooling, Some(1..=3)),
-        None => architecture.contains("bert"),
-    };
-    if embeds {
-        return vec![Capability::Embedding];
+    match (asked, pooling.map(Value::as_u64)) {
+        (Some(Pooling::Rank), _) | (None, Some(Some(4))) => return vec![Capability::Rerank],
+        (Some(Pooling::Mean | Pooling::Cls | Pooling::Last), _) | (None, Some(Some(1..=3))) => {
+            return vec![Capability::Embedding];
+        }
+        (None, None) if architecture.contains("bert") => return vec![Capability::Embedding],
+        (Some(Pooling::None), _) | (None, _) => {}
     }
     let has_id = |names: [&str; 2]| {
         names.iter().any(|name| header.metadata.contains_key(&format!("tokenizer.ggml.{name}_token_id")))
@@ -241,6 +243,18 @@ mod tests {
         let file =
             Writer::default().string("general.architecture", "bert").u32("bert.pooling_type", 1).finish();
         assert_eq!(card_of(&file).capabilities, [Capability::Embedding]);
+        let of = |kind: u32, asked| {
+            let file =
+                Writer::default().string("general.architecture", "llama").u32("llama.pooling_type", kind);
+            let file = file.finish();
+            let header = gguf::read(file.as_slice(), file.len() as u64, Detail::Brief).unwrap();
+            capabilities(&header, asked)
+        };
+        assert_eq!(of(4, None), [Capability::Rerank]);
+        assert_eq!(of(0, None), [Capability::Completion]);
+        assert_eq!(of(0, Some(Pooling::Last)), [Capability::Embedding]);
+        assert_eq!(of(1, Some(Pooling::None)), [Capability::Completion]);
+        assert_eq!(of(1, Some(Pooling::Rank)), [Capability::Rerank]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generation::Options;
-use crate::generation::seam::{KvType, PaceSettings};
+use crate::generation::seam::{KvType, PaceSettings, Pooling};
 use crate::units::{KeepAlive, range};
 
 /// How one model is served.
@@ -36,6 +36,9 @@ pub struct ModelConfig {
     /// How prompts are read while others generate.
     #[serde(default)]
     pub pace: PaceSettings,
+    /// How embeddings are pooled; absent: as the file says.
+    #[serde(default)]
+    pub pooling: Option<Pooling>,
     /// Layers on the GPU; -1: all that fit.
     #[serde(default = "all")]
     pub gpu_layers: i32,
@@ -78,6 +81,7 @@ impl ModelConfig {
             threads: 0,
             batch: batch(),
             pace: PaceSettings::default(),
+            pooling: None,
             gpu_layers: all(),
             mmap: yes(),
             keep_alive: None,

@@ -12,6 +12,7 @@ use super::choices::Choices;
 use super::{Context, Proxy, reply};
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
 use crate::error::Error;
+use crate::flight::Route;
 use crate::generation::{Done, Event};
 
 /// A body that takes longer to parse than a stream may be held up, in bytes.
@@ -90,14 +91,32 @@ async fn run(
             let work = Box::pin(proxy.dispatch.embed(&target, call.keep_alive, embedding));
             match patiently(session, deadline, work).await {
                 Ok((embeddings, route)) => {
-                    let spent = spent(ctx, route.loading);
-                    ctx.first_event = Some(ctx.arrived.elapsed());
-                    ctx.route = Some(route);
-                    ctx.count(&Done { prompt_tokens: embeddings.prompt_tokens, ..Done::default() });
+                    let spent = read(ctx, route, embeddings.prompt_tokens);
                     match render.embeddings(&embeddings, &spent) {
                         Ok(body) => body,
                         Err(error) => return Ok(Err(error.into())),
                     }
+                }
+                Err(cut) => return Ok(Err(cut)),
+            }
+        }
+        Work::Rank(ranking) => {
+            match patiently(session, deadline, Box::pin(proxy.dispatch.rank(&target, ranking))).await {
+                Ok((scores, route)) => {
+                    read(ctx, route, scores.prompt_tokens);
+                    match render.scores(&scores) {
+                        Ok(body) => body,
+                        Err(error) => return Ok(Err(error.into())),
+                    }
+                }
+                Err(cut) => return Ok(Err(cut)),
+            }
+        }
+        Work::Ask(question) => {
+            match patiently(session, deadline, Box::pin(proxy.dispatch.ask(&target, question))).await {
+                Ok((reply, route)) => {
+                    ctx.route = Some(route);
+                    render.reply(&reply)
                 }
                 Err(cut) => return Ok(Err(cut)),
             }
@@ -236,6 +255,15 @@ async fn patiently<T>(
 fn deadline(session: &Session, arrived: Instant) -> Option<Instant> {
     let value = session.get_header("x-request-timeout-ms")?.to_str().ok()?;
     arrived.checked_add(Duration::from_millis(value.parse().ok()?))
+}
+
+/// Notes the end of a request that only reads.
+fn read(ctx: &mut Context, route: Route, prompt_tokens: u64) -> Spent {
+    let spent = spent(ctx, route.loading);
+    ctx.first_event = Some(ctx.arrived.elapsed());
+    ctx.route = Some(route);
+    ctx.count(&Done { prompt_tokens, ..Done::default() });
+    spent
 }
 
 fn first_event(ctx: &mut Context, choices: &Choices) {

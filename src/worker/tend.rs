@@ -74,6 +74,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
         batch: config.batch,
         pace: config.pace.clone(),
         kv_type: config.kv_type,
+        pooling: config.pooling,
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
         template: config.template.clone(),

@@ -16,6 +16,8 @@ mod conf;
 #[cfg(feature = "engine")]
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
+mod extras;
+#[cfg(feature = "engine")]
 mod faults;
 #[cfg(feature = "engine")]
 mod fixture;

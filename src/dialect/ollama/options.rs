@@ -1,4 +1,4 @@
-//! Ollama's `options`: what is known is type-checked, what is not is ignored, `null` is skipped.
+//! Ollama's `options`, and llama.cpp's samplers that Ollama lacks: what is known is type-checked, what is not is ignored, `null` is skipped.
 
 use serde_json::{Map, Value};
 
@@ -28,6 +28,14 @@ fn set(options: &mut Options, key: &str, value: Value) -> Result<(), Error> {
         "repeat_penalty" => options.repeat_penalty = Some(float(key, &value)?),
         "presence_penalty" => options.presence_penalty = Some(float(key, &value)?),
         "frequency_penalty" => options.frequency_penalty = Some(float(key, &value)?),
+        "top_n_sigma" => options.top_n_sigma = Some(float(key, &value)?),
+        "dry_multiplier" => options.dry_multiplier = Some(float(key, &value)?),
+        "dry_base" => options.dry_base = Some(float(key, &value)?),
+        "dry_allowed_length" => options.dry_allowed_length = Some(small(key, &value)?),
+        "dry_penalty_last_n" => options.dry_penalty_last_n = Some(small(key, &value)?),
+        "dry_sequence_breakers" => options.dry_sequence_breakers = Some(strings(key, value)?),
+        "xtc_probability" => options.xtc_probability = Some(float(key, &value)?),
+        "xtc_threshold" => options.xtc_threshold = Some(float(key, &value)?),
         "seed" => options.seed = Some(integer(key, &value)?),
         "stop" => options.stop = Some(strings(key, value)?),
         "num_ctx" => options.num_ctx = Some(integer(key, &value)?),
@@ -91,7 +99,9 @@ mod tests {
         let all = json!({
             "num_predict": 1, "temperature": 0.5, "top_k": 2, "top_p": 0.25, "min_p": 0.125, "typical_p": 0.75,
             "repeat_last_n": 3, "repeat_penalty": 1.5, "presence_penalty": 1.0, "frequency_penalty": 2.0, "seed": 4,
-            "stop": ["a"], "num_ctx": 5, "num_keep": 6
+            "stop": ["a"], "num_ctx": 5, "num_keep": 6, "top_n_sigma": 1.5, "dry_multiplier": 0.5, "dry_base": 1.25,
+            "dry_allowed_length": 7, "dry_penalty_last_n": 8, "dry_sequence_breakers": ["b"], "xtc_probability": 0.5,
+            "xtc_threshold": 0.25
         });
         assert_eq!(serde_json::to_value(read(all.clone()).unwrap()).unwrap(), all);
     }

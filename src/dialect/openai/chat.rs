@@ -70,7 +70,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     }
     let task = Task {
         input: Input::Chat { messages, tools },
-        format: body.response_format.map(format).transpose()?.unwrap_or_default(),
+        format: settings.format(body.response_format.map(format).transpose()?)?,
         logprobs: (body.logprobs == Some(true)).then_some(top.unwrap_or(0)),
         // Clients send an effort by default, and a model that cannot think must not fail for it. What the model can do is
         // not known here, so an effort leaves the model's own default, and only "none", which is always fine, is passed on.
@@ -131,7 +131,7 @@ mod tests {
     fn sampling_fields_become_options() {
         let options = parsed(json!({
             "max_tokens": 5, "temperature": 0, "top_p": 0.5, "frequency_penalty": 0.25, "presence_penalty": -1,
-            "seed": 7, "stop": "x", "logit_bias": {"1": 2}, "user": "u", "tool_choice": "auto"
+            "seed": 7, "stop": "x", "logit_bias": {}, "user": "u", "tool_choice": "auto"
         }))
         .options;
         let expected = json!({
@@ -142,6 +142,42 @@ mod tests {
         assert_eq!(parsed(json!({"stop": ["a", "", "b"]})).options.stop, Some(vec!["a".into(), "b".into()]));
         assert_eq!(refusal(json!({"stop": [1]})), "stop must be a string or a list of strings");
         assert_eq!(refusal(json!({"temperature": 1e300})), "temperature is out of range");
+    }
+
+    #[test]
+    fn a_logit_bias_is_a_sorted_list_and_its_mistakes_are_named() {
+        let bias = |map: Value| parsed(json!({"logit_bias": map})).options.logit_bias;
+        assert_eq!(bias(json!({"10": -100, "9": 1.5, "09": 2})), Some(vec![(9, 2.0), (10, -100.0)]));
+        assert_eq!(bias(json!({"10": 1, "9": 2})), bias(json!({"9": 2, "10": 1})));
+        for (map, text) in [
+            (json!({"x": 1}), "invalid key in 'logit_bias': \"x\" is not a token id"),
+            (json!({"-1": 1}), "invalid key in 'logit_bias': \"-1\" is not a token id"),
+            (json!({"1": 101}), "invalid value for 'logit_bias.1': must be a number between -100 and 100"),
+            (json!({"1": "2"}), "invalid value for 'logit_bias.1': must be a number between -100 and 100"),
+        ] {
+            assert_eq!(refusal(json!({"logit_bias": map})), text);
+        }
+    }
+
+    #[test]
+    fn what_llama_server_and_vllm_have_beyond_openai_is_taken() {
+        let sent = json!({
+            "top_k": 3, "min_p": 0.25, "typical_p": 0.5, "repeat_last_n": -1, "top_n_sigma": 1.5, "dry_multiplier": 0.75,
+            "dry_base": 2, "dry_allowed_length": 3, "dry_penalty_last_n": 9, "dry_sequence_breakers": ["a"],
+            "xtc_probability": 0.5, "xtc_threshold": 0.125
+        });
+        let mut expected = sent.clone();
+        expected.as_object_mut().unwrap().extend([
+            ("dry_base".to_owned(), json!(2.0)),
+            ("repeat_penalty".to_owned(), json!(1.5)),
+            ("temperature".to_owned(), json!(1.0)),
+            ("top_p".to_owned(), json!(1.0)),
+        ]);
+        let mut sent = sent;
+        sent["repetition_penalty"] = json!(1.5);
+        assert_eq!(serde_json::to_value(parsed(sent).options).unwrap(), expected);
+        assert_eq!(refusal(json!({"xtc_threshold": 1e300})), "xtc_threshold is out of range");
+        assert!(refusal(json!({"dry_sequence_breakers": "x"})).contains("dry_sequence_breakers"));
     }
 
     #[test]
@@ -183,6 +219,19 @@ mod tests {
             refusal(json!({"response_format": {"type": "xml"}})),
             "invalid response_format type \"xml\": must be text, json_object or json_schema"
         );
+    }
+
+    #[test]
+    fn a_grammar_is_a_format_of_its_own() {
+        for name in ["grammar", "guided_grammar"] {
+            let grammar = Format::Grammar("root ::= \"a\"".into());
+            assert_eq!(parsed(json!({name: "root ::= \"a\""})).format, grammar);
+        }
+        assert_eq!(parsed(json!({"grammar": ""})).format, Format::Text);
+        let text = json!({"grammar": "root ::= \"a\"", "response_format": {"type": "text"}});
+        assert!(matches!(parsed(text).format, Format::Grammar(_)));
+        let both = json!({"grammar": "root ::= \"a\"", "response_format": {"type": "json_object"}});
+        assert_eq!(refusal(both), "grammar and response_format cannot be used together");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::generation::{Delta, Event, TokenLogprob};
 pub(super) struct CompletionAnswer {
     envelope: Envelope,
     logprobs: bool,
+    /// Choices that a whole answer has at most: the best of those there are.
+    wanted: usize,
     /// By choice: characters in the tokens reported so far.
     offsets: Vec<usize>,
 }
@@ -18,7 +20,13 @@ pub(super) struct CompletionAnswer {
 impl CompletionAnswer {
     pub(super) fn new(model: &str, include_usage: bool, logprobs: bool) -> Self {
         let names = Names { id: "cmpl", whole: "text_completion", chunk: "text_completion" };
-        Self { envelope: Envelope::new(names, model, include_usage), logprobs, offsets: Vec::new() }
+        let envelope = Envelope::new(names, model, include_usage);
+        Self { envelope, logprobs, wanted: usize::MAX, offsets: Vec::new() }
+    }
+
+    /// Leaves out all but the best `wanted` choices.
+    pub(super) fn with_best(self, wanted: usize) -> Self {
+        Self { wanted, ..self }
     }
 
     fn chunk(
@@ -84,6 +92,20 @@ fn columns(entries: &[TokenLogprob], offset: &mut usize, out: &mut BytesMut) {
     out.put_u8(b'}');
 }
 
+/// The `wanted` choices with the highest mean log probability per token, best first; all as they are if there are no more.
+fn best(choices: &[Whole], wanted: usize) -> Vec<&Whole> {
+    let mut best: Vec<&Whole> = choices.iter().collect();
+    if wanted < best.len() {
+        let mean = |choice: &Whole| match choice.logprobs.len() {
+            0 => f32::NEG_INFINITY,
+            count => choice.logprobs.iter().map(|entry| entry.logprob).sum::<f32>() / count as f32,
+        };
+        best.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        best.truncate(wanted);
+    }
+    best
+}
+
 impl Render for CompletionAnswer {
     fn stream_type(&self) -> &'static str {
         "text/event-stream"
@@ -114,8 +136,9 @@ impl Render for CompletionAnswer {
     fn whole(&mut self, choices: &[Whole], spent: &Spent) -> Vec<u8> {
         choices.iter().for_each(|choice| self.envelope.count(&choice.done));
         let logprobs = self.logprobs;
+        let best = best(choices, self.wanted);
         self.envelope.whole(spent, |out| {
-            json::list(out, choices.iter().enumerate(), |out, (index, choice)| {
+            json::list(out, best.into_iter().enumerate(), |out, (index, choice)| {
                 let logprobs = logprobs.then_some(choice.logprobs.as_slice());
                 let reason = Some(envelope::reason(&choice.done));
                 envelope::choice(index, out, |out| fields(&choice.text, logprobs, &mut 0, reason, out));

@@ -7,22 +7,24 @@ use super::sampling::{Sampling, Task, top_logprobs};
 use crate::dialect::json::{self, Integer, object};
 use crate::dialect::{Call, Capability};
 use crate::error::Error;
-use crate::generation::{Format, Input};
+use crate::generation::Input;
 
 object! {
     struct Body {
         "prompt" => prompt: Value,
         "suffix" => suffix: String,
         "logprobs" => logprobs: Integer,
+        "best_of" => best_of: Integer,
         ..sampling: Sampling,
     }
 }
 
 pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let body: Body = json::read(body)?;
-    let settings = body.sampling.check()?;
+    let mut settings = body.sampling.check()?;
     let prompt = prompt(body.prompt)?;
     let logprobs = body.logprobs.map(|top| top_logprobs("logprobs", top)).transpose()?;
+    let wanted = settings.generate_best_of(body.best_of)?;
     if settings.model.is_empty() {
         return Err(Error::ModelNotFound { name: String::new() });
     }
@@ -35,8 +37,12 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         }
         None => Input::Prompt { prompt, system: None, template: None, context: Vec::new() },
     };
-    let render = Box::new(CompletionAnswer::new(&settings.model, settings.include_usage, logprobs.is_some()));
-    Ok(settings.call(Task { input, format: Format::Text, logprobs, think: None }, needs, render))
+    let render =
+        CompletionAnswer::new(&settings.model, settings.include_usage, logprobs.is_some()).with_best(wanted);
+    // Which choices are the best is told by the log probabilities of their tokens.
+    let logprobs = logprobs.or((settings.choices > wanted).then_some(0));
+    let format = settings.format(None)?;
+    Ok(settings.call(Task { input, format, logprobs, think: None }, needs, Box::new(render)))
 }
 
 /// One text, or a list of one.
@@ -63,7 +69,8 @@ mod tests {
     use crate::dialect::testing::{
         call, chunks, done, generation, joined, logprob, needs, refused, stream, whole,
     };
-    use crate::generation::{Delta, Event};
+    use crate::dialect::{Whole, Work};
+    use crate::generation::{Delta, Event, TokenLogprob};
 
     fn complete(body: Value) -> Call {
         call(Endpoint::Completions, body)
@@ -72,7 +79,7 @@ mod tests {
     #[test]
     fn the_prompt_is_one_text_and_gets_the_template() {
         for prompt in [json!("p"), json!(["p"])] {
-            let call = complete(json!({"model": "m", "prompt": prompt, "echo": true, "best_of": 2}));
+            let call = complete(json!({"model": "m", "prompt": prompt, "echo": true, "best_of": 1}));
             let expected =
                 Input::Prompt { prompt: "p".into(), system: None, template: None, context: Vec::new() };
             assert_eq!(generation(&call).input, expected);
@@ -81,6 +88,47 @@ mod tests {
             let error = refused(Endpoint::Completions, json!({"model": "m", "prompt": prompt}));
             assert_eq!((error.status().as_u16(), error.param()), (400, Some("prompt")));
         }
+    }
+
+    #[test]
+    fn the_best_choices_are_those_with_the_highest_mean_logprob() {
+        let mut call = complete(json!({"model": "m", "prompt": "p", "n": 2, "best_of": 3, "seed": 1}));
+        let Work::Generate(generations) = &call.work else { panic!() };
+        assert_eq!(generations.len(), 3);
+        assert!(generations.iter().all(|generation| generation.logprobs == Some(0)));
+        let choice = |text: &str, logprobs: &[f32]| {
+            let entry = |&mean: &f32| TokenLogprob { logprob: mean, ..logprob(text) };
+            Whole {
+                text: text.into(),
+                logprobs: logprobs.iter().map(entry).collect(),
+                done: done(),
+                ..Whole::default()
+            }
+        };
+        let choices = [choice("long", &[-1.0; 9]), choice("short", &[-2.0]), choice("good", &[-0.5, -0.7])];
+        let answer = whole(&mut *call.render, &choices);
+        let text = |index: usize| (&answer["choices"][index]["text"], &answer["choices"][index]["index"]);
+        assert_eq!((text(0), text(1)), ((&json!("good"), &json!(0)), (&json!("long"), &json!(1))));
+        assert_eq!(answer["choices"].as_array().unwrap().len(), 2);
+        assert_eq!(answer["choices"][0]["logprobs"], Value::Null, "nobody asked for them");
+        assert_eq!(answer["usage"]["completion_tokens"], 6, "all that was generated");
+    }
+
+    #[test]
+    fn best_of_is_at_least_n_and_not_for_streams() {
+        let refusal = |more: Value| {
+            let mut body = json!({"model": "m", "prompt": "p"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let error = refused(Endpoint::Completions, body);
+            assert_eq!((error.status().as_u16(), error.param()), (400, Some("best_of")));
+            error.to_string()
+        };
+        let fewer = refusal(json!({"n": 3, "best_of": 2}));
+        assert!(fewer.contains("'n' (currently 3) to be at most 'best_of' (currently 2)"), "{fewer}");
+        assert_eq!(refusal(json!({"best_of": 2, "stream": true})), "best_of cannot be used with stream");
+        assert_eq!(refusal(json!({"best_of": 17})), "best_of must be between 1 and 16");
+        let call = complete(json!({"model": "m", "prompt": "p", "n": 2, "best_of": 2, "stream": true}));
+        assert!(call.stream);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::generation::{Message, Role};
 
 object! {
     /// One message, as it comes.
-    pub(super) struct MessageBody {
+    pub(in crate::dialect) struct MessageBody {
         "role" => role: String,
         "content" => content: Value,
         "reasoning" => reasoning: String,
@@ -22,21 +22,21 @@ object! {
 
 object! {
     /// A call the assistant made, arguments as JSON text.
-    pub(super) struct ToolCallBody {
+    pub(in crate::dialect) struct ToolCallBody {
         "id" => id: String,
         "function" => function: FunctionBody,
     }
 }
 
 object! {
-    pub(super) struct FunctionBody {
+    pub(in crate::dialect) struct FunctionBody {
         "name" => name: String,
         "arguments" => arguments: String,
     }
 }
 
 /// The canonical messages, and whether there are images among them.
-pub(super) fn canonical(bodies: Vec<MessageBody>) -> Result<(Vec<Message>, bool), Error> {
+pub(in crate::dialect) fn canonical(bodies: Vec<MessageBody>) -> Result<(Vec<Message>, bool), Error> {
     let mut images = false;
     let mut messages: Vec<Message> = Vec::with_capacity(bodies.len());
     for body in bodies {

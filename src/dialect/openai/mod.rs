@@ -7,8 +7,10 @@ mod completion_answer;
 pub(super) mod completions;
 pub(super) mod embeddings;
 mod envelope;
-mod messages;
+mod extras;
+pub(super) mod messages;
 mod models;
+pub(super) mod rerank;
 mod sampling;
 
 use bytes::{BufMut, BytesMut};

@@ -1,7 +1,8 @@
 //! [`Sampling`]: the request fields that chat and text completions have in common, and what they mean.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::extras::{self, Extras};
 use crate::dialect::json::{Integer, object};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
@@ -21,6 +22,10 @@ object! {
         "seed" => seed: Integer,
         "stop" => stop: Value,
         "n" => n: Integer,
+        "logit_bias" => logit_bias: Map<String, Value>,
+        "grammar" => grammar: String,
+        "guided_grammar" => guided_grammar: String,
+        ..extras: Extras,
     }
 }
 
@@ -40,7 +45,10 @@ pub(super) struct Settings {
     pub(super) stream: bool,
     pub(super) include_usage: bool,
     pub(super) options: Options,
-    choices: usize,
+    /// llama-server's `grammar`, vLLM's `guided_grammar`.
+    grammar: Option<String>,
+    /// How many are generated.
+    pub(super) choices: usize,
 }
 
 /// What differs between the endpoints.
@@ -53,11 +61,7 @@ pub(super) struct Task {
 
 impl Sampling {
     pub(super) fn check(self) -> Result<Settings, Error> {
-        let choices = self.n.map_or(Ok(1), |Integer(n)| usize::try_from(n));
-        let choices = choices
-            .ok()
-            .filter(|n| (1..=MAX_CHOICES).contains(n))
-            .ok_or_else(|| Error::invalid_param("n", format!("n must be between 1 and {MAX_CHOICES}")))?;
+        let choices = self.n.map_or(Ok(1), |n| choices("n", n))?;
         Ok(Settings {
             model: self.model.unwrap_or_default(),
             stream: self.stream.unwrap_or(false),
@@ -78,14 +82,52 @@ impl Sampling {
                 // Negative is the same as none: one is drawn.
                 seed: self.seed.map(|Integer(seed)| seed).filter(|seed| *seed >= 0),
                 stop: self.stop.map(stop).transpose()?,
-                ..Options::default()
+                logit_bias: self
+                    .logit_bias
+                    .filter(|map| !map.is_empty())
+                    .map(extras::logit_bias)
+                    .transpose()?,
+                ..self.extras.options()?
             },
+            grammar: self.grammar.or(self.guided_grammar).filter(|grammar| !grammar.is_empty()),
             choices,
         })
     }
 }
 
 impl Settings {
+    /// Generates `best_of` choices; of those as many are to be sent as were asked for, which it returns.
+    pub(super) fn generate_best_of(&mut self, best_of: Option<Integer>) -> Result<usize, Error> {
+        let wanted = self.choices;
+        let Some(best_of) = best_of.map(|best_of| choices("best_of", best_of)).transpose()? else {
+            return Ok(wanted);
+        };
+        if best_of < wanted {
+            let message = format!(
+                "You requested that the server return more choices than it will generate (HINT: you must set 'n' \
+                 (currently {wanted}) to be at most 'best_of' (currently {best_of}), or omit either parameter if you \
+                 don't specifically want to use them.)"
+            );
+            return Err(Error::invalid_param("best_of", message));
+        }
+        if best_of > wanted && self.stream {
+            return Err(Error::invalid_param("best_of", "best_of cannot be used with stream"));
+        }
+        self.choices = best_of;
+        Ok(wanted)
+    }
+
+    /// The format by the grammar, or by what the endpoint itself asks for.
+    pub(super) fn format(&mut self, asked: Option<Format>) -> Result<Format, Error> {
+        match (self.grammar.take(), asked.unwrap_or_default()) {
+            (None, asked) => Ok(asked),
+            (Some(grammar), Format::Text) => Ok(Format::Grammar(grammar)),
+            (Some(_), _) => {
+                Err(Error::invalid_param("grammar", "grammar and response_format cannot be used together"))
+            }
+        }
+    }
+
     /// A capability the model must have for this request, and the error if it has not.
     pub(super) fn need(&self, capability: Capability, words: &'static str) -> (Capability, Error) {
         (capability, capability.missing(&self.model, words))
@@ -122,6 +164,14 @@ impl Settings {
     }
 }
 
+/// A number of choices, if it is one that can be had.
+fn choices(param: &'static str, Integer(choices): Integer) -> Result<usize, Error> {
+    usize::try_from(choices)
+        .ok()
+        .filter(|choices| (1..=MAX_CHOICES).contains(choices))
+        .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 1 and {MAX_CHOICES}")))
+}
+
 /// The number of alternatives per token, if it is one that can be had.
 pub(super) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
     u8::try_from(top)
@@ -130,7 +180,7 @@ pub(super) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result
         .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 0 and 20")))
 }
 
-fn float(param: &'static str, value: f64) -> Result<f32, Error> {
+pub(super) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
     let float = value as f32;
     if float.is_finite() {
         Ok(float)

@@ -39,6 +39,10 @@ fn the_defaults_are_those_of_ollama() {
         repeat_penalty: 1.0,
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        top_n_sigma: 0.0,
+        dry: None,
+        xtc: None,
         seed: 3,
     };
     assert_eq!(settings, expected);
@@ -135,6 +139,60 @@ fn penalties_look_at_the_window_alone() {
     let frequency = Settings { repeat_penalty: 1.0, frequency_penalty: 0.6, ..greedy };
     assert_eq!(next(&frequency, &[0]), Some(0));
     assert_eq!(next(&frequency, &[0, 0]), Some(1));
+}
+
+#[test]
+fn a_bias_comes_before_the_penalties_and_can_force_or_forbid() {
+    let greedy = |options: Options| {
+        let settings = Settings::new(&Options { temperature: Some(0.0), ..options }, 4096);
+        Sampler::default().sample(&settings, &[3.0, 2.0, -1.0], &[2], 0, |_| {})
+    };
+    let bias = |bias: &[(Token, f32)]| Options { logit_bias: Some(bias.to_vec()), ..Options::default() };
+    assert_eq!(greedy(bias(&[(0, -100.0)])), Some(1));
+    assert_eq!(greedy(bias(&[(2, 100.0)])), Some(2));
+    assert_eq!(greedy(bias(&[(99, 100.0)])), Some(0));
+    // 5 halved is less than 3; were the penalty first, -2 + 6 would win.
+    let penalised = Options { repeat_penalty: Some(2.0), ..bias(&[(2, 6.0)]) };
+    assert_eq!(greedy(penalised), Some(0));
+}
+
+#[test]
+fn xtc_leaves_out_all_but_the_least_likely_of_the_likely() {
+    let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.08, 0.02].iter().map(|p| p.ln()).collect();
+    let xtc = |probability, threshold| {
+        let options = Options {
+            xtc_probability: Some(probability),
+            xtc_threshold: Some(threshold),
+            ..Options::default()
+        };
+        Settings { xtc: Settings::new(&options, 64).xtc, ..plain() }
+    };
+    assert_eq!(support(&xtc(1.0, 0.1), &logits), [2, 3, 4]);
+    assert_eq!(support(&xtc(1.0, 0.25), &logits), [1, 2, 3, 4]);
+    assert_eq!(support(&xtc(1.0, 0.35), &logits), [0, 1, 2, 3, 4], "a single likely one stays");
+    assert_eq!((xtc(0.0, 0.1).xtc, xtc(1.0, 0.6).xtc), (None, None));
+    assert_eq!(sample(&Settings { temperature: 0.0, ..xtc(1.0, 0.1) }, &logits, 0), Some(0));
+    // How often it cuts is its probability, and the same at the same places.
+    let cuts: Vec<bool> = (0..4000)
+        .map(|position| {
+            let only_best = Settings { temperature: 1e-10, ..xtc(0.25, 0.1) };
+            sample(&only_best, &logits, position) == Some(2)
+        })
+        .collect();
+    assert!(cuts.iter().filter(|&&cut| cut).count().abs_diff(1000) < 140);
+}
+
+#[test]
+fn top_n_sigma_keeps_what_is_near_the_best() {
+    // Mean 0, deviation 2.
+    let logits = [4.0, 2.0, 0.0, 0.0, 0.0, -2.0, -2.0, -2.0];
+    let sigma = |n| support(&Settings { top_n_sigma: n, ..plain() }, &logits);
+    assert_eq!(sigma(0.5), [0]);
+    assert_eq!(sigma(1.0), [0, 1]);
+    assert_eq!(sigma(2.0), [0, 1, 2, 3, 4]);
+    assert_eq!(sigma(-1.0).len(), 8);
+    let with_impossible = [4.0, 2.0, 0.0, 0.0, 0.0, -2.0, -2.0, -2.0, f32::NEG_INFINITY];
+    assert_eq!(support(&Settings { top_n_sigma: 1.0, ..plain() }, &with_impossible), [0, 1]);
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! `POST /apply-template`: `{"messages":[…]}` to `{"prompt"}`, the text that the model's chat template makes of them.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Map, Value};
+
+use super::{ask, required};
+use crate::dialect::json::{self, object};
+use crate::dialect::openai::messages::{self, MessageBody};
+use crate::dialect::{Call, Question, Render, Reply};
+use crate::error::Error;
+use crate::generation::{Format, Generation, Input, Options};
+
+object! {
+    struct Body {
+        "model" => model: String,
+        "messages" => messages: Vec<MessageBody>,
+        "tools" => tools: Vec<Map<String, Value>>,
+    }
+}
+
+pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
+    let body: Body = json::read(body)?;
+    let (messages, _) = messages::canonical(body.messages.ok_or_else(|| required("messages"))?)?;
+    let tools = body.tools.unwrap_or_default().into_iter().map(Value::Object).collect();
+    let conversation = Generation {
+        model: body.model.clone().unwrap_or_default(),
+        input: Input::Chat { messages, tools },
+        options: Options::default(),
+        format: Format::Text,
+        logprobs: None,
+        think: None,
+        truncate: true,
+        shift: true,
+        resume: None,
+    };
+    Ok(ask(body.model, Question::Render(Box::new(conversation)), Prompt))
+}
+
+/// Renders the prompt.
+struct Prompt;
+
+impl Render for Prompt {
+    fn reply(&mut self, reply: &Reply) -> Vec<u8> {
+        let Reply::Text(text) = reply else { return Vec::new() };
+        let mut out = BytesMut::from(&b"{\"prompt\":"[..]);
+        json::string(&mut out, &text.text);
+        out.put_u8(b'}');
+        out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::testing::{call, refused};
+    use crate::dialect::{Endpoint, Work};
+    use crate::generation::seam::Text;
+
+    #[test]
+    fn messages_are_those_of_a_chat() {
+        let messages = json!([{"role": "user", "content": "hi"}]);
+        let mut call = call(Endpoint::ApplyTemplate, json!({"messages": messages}));
+        let Work::Ask(Question::Render(conversation)) = &call.work else { panic!() };
+        assert!(matches!(&conversation.input, Input::Chat { messages, .. } if messages[0].content == "hi"));
+        assert_eq!(call.render.reply(&Reply::Text(Text { text: "p".into() })), br#"{"prompt":"p"}"#);
+        assert_eq!(refused(Endpoint::ApplyTemplate, json!({})).to_string(), "messages is required");
+    }
+}
