@@ -1,5 +1,7 @@
 //! [`Grammars`] and [`Constraint`]: decoding that can only produce what `format` asks for, by llguidance.
 
+mod mistake;
+
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
@@ -32,26 +34,55 @@ impl Grammars {
 
     /// The constraint for a request; `None` for free text.
     pub fn constraint(&self, format: &Format) -> Result<Option<Constraint>, Failure> {
+        let Some(schema) = self.schema(format)? else { return Ok(None) };
+        let made = self.compile(TopLevelGrammar::from_json_schema(schema));
+        made.map(Some).map_err(|reason| invalid("format", &reason))
+    }
+
+    /// The schema of a request's answer, as a part of a grammar; `None` for free text.
+    pub fn schema(&self, format: &Format) -> Result<Option<Value>, Failure> {
         let schema = match format {
             Format::Text => return Ok(None),
             Format::Json => json!({"type": "object"}),
             Format::Schema(schema) => schema.clone(),
         };
-        let Value::Object(mut schema) = schema else {
-            return Err(invalid("a JSON schema must be an object"));
+        self.check(&schema, "format")?;
+        Ok(Some(self.spaced(schema)))
+    }
+
+    /// The constraint of a grammar in llguidance's Lark. Errors in its words.
+    pub fn lark(&self, grammar: String) -> Result<Constraint, String> {
+        self.compile(TopLevelGrammar::from_lark(grammar))
+    }
+
+    /// A schema with bounded white space.
+    pub fn spaced(&self, schema: Value) -> Value {
+        let Value::Object(mut fields) = schema else { return schema };
+        fields.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
+        Value::Object(fields)
+    }
+
+    /// Whether `schema`, found at `place` of a request, can be used. The error names the smallest part that cannot.
+    pub fn check(&self, schema: &Value, place: &str) -> Result<(), Failure> {
+        let compile = |part: &Value| match part {
+            Value::Object(_) => {
+                self.compile(TopLevelGrammar::from_json_schema(self.spaced(part.clone()))).map(drop)
+            }
+            _ => Err("a JSON schema must be an object".to_owned()),
         };
-        schema.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
-        let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
+        let Err(reason) = compile(schema) else { return Ok(()) };
+        let (place, reason) = mistake::find(schema, place.to_owned(), reason, compile);
+        Err(invalid(&place, &reason))
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
         let matcher = Matcher::new(self.0.create_parser(grammar));
-        match matcher.get_error() {
-            Some(reason) => Err(invalid(&reason)),
-            None => Ok(Some(Constraint(matcher))),
-        }
+        matcher.get_error().map_or(Ok(Constraint(matcher)), Err)
     }
 }
 
-fn invalid(reason: &str) -> Failure {
-    let message = format!("invalid JSON schema in format: {}", reason.trim());
+fn invalid(place: &str, reason: &str) -> Failure {
+    let message = format!("invalid JSON schema in {place}: {}", reason.trim());
     Failure { code: FailureCode::InvalidRequest, message }
 }
 
@@ -85,104 +116,4 @@ impl Constraint {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::draw::uniform;
-    use super::super::sampling::{Sampler, Settings};
-    use super::*;
-    use crate::generation::Options;
-
-    const END: Token = 260;
-
-    /// The 256 bytes, some longer pieces, and an end token.
-    fn words() -> Vec<Vec<u8>> {
-        let mut words: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
-        words.extend(["{\"", "\":", "true", "  "].map(|piece| piece.as_bytes().to_vec()));
-        words.push(b"\xff<end>".to_vec());
-        words
-    }
-
-    fn grammars() -> Grammars {
-        Grammars::new(&words(), &[END]).unwrap()
-    }
-
-    /// What a model of pure noise writes under `format`; strings and numbers are kept short by a bias.
-    fn noise(format: &Format, seed: u64) -> Option<String> {
-        let mut constraint = grammars().constraint(format).unwrap().unwrap();
-        let options = Options { temperature: Some(1.0), seed: Some(seed as i64), ..Options::default() };
-        let settings = Settings::new(&options, 4096);
-        let (words, mut sampler, mut bytes) = (words(), Sampler::default(), Vec::new());
-        for position in 0..4000u64 {
-            let logits: Vec<f32> = (0..words.len() as u64)
-                .map(|token| {
-                    let bias =
-                        if b"\"}],:0123456789 ".contains(&(token as u8)) && token < 256 { 4.0 } else { 0.0 };
-                    (uniform(seed ^ 99, position * 1000 + token) * 4.0) as f32 + bias
-                })
-                .collect();
-            let token = sampler.sample(&settings, &logits, &[], position, |logits| {
-                constraint.restrict(logits).unwrap();
-            })?;
-            constraint.accept(token).unwrap();
-            if token != END {
-                bytes.extend_from_slice(&words[token as usize]);
-            }
-            if token == END || constraint.is_complete() {
-                return Some(String::from_utf8(bytes).unwrap());
-            }
-        }
-        None
-    }
-
-    #[test]
-    fn json_from_noise_parses_as_an_object() {
-        let mut complete = 0;
-        for seed in 0..20 {
-            if let Some(text) = noise(&Format::Json, seed) {
-                assert!(serde_json::from_str::<Value>(&text).unwrap().is_object(), "{text}");
-                complete += 1;
-            }
-        }
-        assert!(complete > 10, "only {complete} of 20 came to an end");
-    }
-
-    #[test]
-    fn noise_obeys_a_schema() {
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "colour": {"enum": ["red", "green"]},
-                "count": {"type": "integer", "minimum": 3, "maximum": 12},
-                "tags": {"type": "array", "items": {"type": "string", "maxLength": 3}, "minItems": 1, "maxItems": 2},
-            },
-            "required": ["colour", "count", "tags"],
-            "additionalProperties": false,
-        });
-        for seed in 0..20 {
-            let text = noise(&Format::Schema(schema.clone()), seed).unwrap();
-            let value: Value = serde_json::from_str(&text).unwrap();
-            assert!(["red", "green"].contains(&value["colour"].as_str().unwrap()));
-            assert!((3..=12).contains(&value["count"].as_i64().unwrap()));
-            let tags = value["tags"].as_array().unwrap();
-            assert!((1..=2).contains(&tags.len()));
-            assert!(tags.iter().all(|tag| tag.as_str().unwrap().chars().count() <= 3));
-            assert_eq!(value.as_object().unwrap().len(), 3);
-        }
-    }
-
-    #[test]
-    fn an_invalid_schema_is_refused_with_the_reason() {
-        for schema in [json!({"type": "nonsense"}), json!([1]), json!({"$ref": "#/$defs/missing"})] {
-            let Err(failure) = grammars().constraint(&Format::Schema(schema.clone())) else {
-                panic!("{schema} was accepted");
-            };
-            assert_eq!(failure.code, FailureCode::InvalidRequest);
-            assert!(failure.message.len() > "invalid JSON schema in format: ".len());
-        }
-    }
-
-    #[test]
-    fn free_text_has_no_constraint_and_a_vocabulary_without_end_cannot_be_constrained() {
-        assert!(grammars().constraint(&Format::Text).unwrap().is_none());
-        assert!(Grammars::new(&words(), &[]).is_err());
-    }
-}
+mod tests;

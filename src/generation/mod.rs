@@ -4,6 +4,7 @@
 //! form; queue, routing and flight see nothing else. The same types, as JSON, cross the seam between proxy and worker
 //! ([`seam`]), so `curl --unix-socket` can talk to a worker.
 
+pub mod ability;
 mod embedding;
 mod event;
 mod key;
@@ -15,4 +16,4 @@ pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
 pub use key::Key;
 pub use options::Options;
-pub use request::{Format, Generation, Input, Message, Role, Think};
+pub use request::{Format, Generation, Input, Message, Role, Think, ToolChoice};

@@ -33,3 +33,5 @@ mod ollama_api;
 mod openai_api;
 #[cfg(feature = "engine")]
 mod readme;
+#[cfg(feature = "engine")]
+mod tools;

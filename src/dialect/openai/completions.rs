@@ -7,7 +7,7 @@ use super::sampling::{Sampling, Task, top_logprobs};
 use crate::dialect::json::{self, Integer, object};
 use crate::dialect::{Call, Capability};
 use crate::error::Error;
-use crate::generation::{Format, Input};
+use crate::generation::{Format, Input, ToolChoice};
 
 object! {
     struct Body {
@@ -36,7 +36,15 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         None => Input::Prompt { prompt, system: None, template: None, context: Vec::new() },
     };
     let render = Box::new(CompletionAnswer::new(&settings.model, settings.include_usage, logprobs.is_some()));
-    Ok(settings.call(Task { input, format: Format::Text, logprobs, think: None }, needs, render))
+    let task = Task {
+        input,
+        format: Format::Text,
+        logprobs,
+        think: None,
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+    };
+    Ok(settings.call(task, needs, render))
 }
 
 /// One text, or a list of one.

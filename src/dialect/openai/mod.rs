@@ -10,6 +10,7 @@ mod envelope;
 mod messages;
 mod models;
 mod sampling;
+mod tool_choice;
 
 use bytes::{BufMut, BytesMut};
 
