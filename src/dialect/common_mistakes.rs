@@ -188,6 +188,7 @@ fn line_separators_are_escaped_in_every_stream() {
 fn tool_call_arguments_are_an_object_natively_and_a_string_for_openai() {
     let made = Event::ToolCall {
         call: json!({"id": "call_1", "function": {"name": "f", "arguments": {"b": 1, "a": "<x>"}}}),
+        tokens: Vec::new(),
     };
     let mut native = call(Endpoint::Chat, body(&Endpoint::Chat));
     let line = lines(&event(&mut *native.render, 0, &made)).remove(0);

@@ -101,7 +101,7 @@ pub(super) fn joined(events: &[Event]) -> Whole {
                 whole.thinking.push_str(&delta.thinking);
                 whole.logprobs.extend(delta.logprobs.iter().cloned());
             }
-            Event::ToolCall { call } => whole.tool_calls.push(call.clone()),
+            Event::ToolCall { call, .. } => whole.tool_calls.push(call.clone()),
             Event::Done(done) => whole.done = done.clone(),
             Event::Error(_) => {}
         }

@@ -6,9 +6,13 @@
 /// A number in [0, 1) for (seed, position): two rounds of the splitmix64 finaliser (Steele, Lea and Flood, "Fast splittable
 /// pseudorandom number generators", OOPSLA 2014), used as a counter-based generator.
 pub fn uniform(seed: u64, position: u64) -> f64 {
-    let bits = mix(mix(seed) ^ position.wrapping_mul(GOLDEN_GAMMA));
     // The 53 high bits are what a double's mantissa holds.
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    (bits(seed, position) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The 64 bits behind it.
+pub fn bits(seed: u64, position: u64) -> u64 {
+    mix(mix(seed) ^ position.wrapping_mul(GOLDEN_GAMMA))
 }
 
 /// Another such number for the same place, which tells nothing about the first: it is that of the seed with every bit turned,

@@ -6,7 +6,8 @@ use super::grammar::Constraint;
 use super::model::Model;
 use super::prompt::{self, Prompt};
 use super::sampling::{Settings, Token};
-use crate::generation::{Failure, FailureCode, Format, Generation, Input, Options, Resume};
+use super::speech::Reading;
+use crate::generation::{Failure, FailureCode, Generation, Input, Options, Resume};
 
 /// Without a limit of its own an answer ends at this many times its context, as in Ollama.
 const CONTEXTS_PER_ANSWER: usize = 10;
@@ -43,18 +44,17 @@ impl Job {
         }
         let options = std::mem::take(&mut generation.options).or(&model.spec.options);
         let prompt = prompt::build(model, &generation, &options)?;
-        let constraint = match &generation.format {
-            Format::Text => None,
-            format => model.grammars()?.constraint(format)?,
-        };
+        let settings = settings(model, &options, prompt.context)?;
+        let Reading { parser, shown, constraint } =
+            Reading::of(model, &generation, &prompt, settings.seed ^ prompt.tokens.len() as u64)?;
         Ok(Self {
             limit: options
                 .num_predict
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(CONTEXTS_PER_ANSWER * prompt.context),
-            settings: settings(model, &options, prompt.context)?,
+            settings,
             constraint,
-            answer: Answer::new(options.stop.as_deref().unwrap_or_default()),
+            answer: Answer::new(options.stop.as_deref().unwrap_or_default()).read_by(parser, shown),
             logprobs: generation.logprobs.map(usize::from),
             shift: generation.shift,
             resume: resume(model, generation.resume.take().unwrap_or_default())?,

@@ -18,6 +18,7 @@ use super::grammar::Grammars;
 use super::rank::Frame;
 use super::sampling::Token;
 use super::sampling::dry::{self, Breakers};
+use super::speech::Speech;
 use super::template::ChatTemplate;
 use super::{log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Pooling, Spec};
@@ -51,6 +52,8 @@ pub struct Model {
     pub can_shift: bool,
     /// The chat template, if there is one: parsed, or why it could not be.
     pub template: Option<Result<ChatTemplate, String>>,
+    /// How it marks thinking and tool calls.
+    pub speech: Speech,
     grammars: OnceLock<Result<Grammars, String>>,
     /// Those asked for last: requests hardly ever differ in them, and finding them reads the whole vocabulary.
     breakers: Mutex<Option<(Vec<String>, Arc<Breakers>)>>,
@@ -85,10 +88,14 @@ impl Model {
             facts,
             can_shift,
             template: None,
+            speech: Speech::default(),
             grammars: OnceLock::new(),
             breakers: Mutex::default(),
         };
-        model.template = model.chat_template();
+        if let Some(source) = model.template_source() {
+            model.template = Some(model.chat_template(&source));
+            model.speech = Speech::of(&source, |mark| model.special(mark));
+        }
         Ok(model)
     }
 
@@ -165,12 +172,24 @@ impl Model {
         self.llama.meta_val_str(&format!("{architecture}.pooling_type")).is_ok()
     }
 
-    fn chat_template(&self) -> Option<Result<ChatTemplate, String>> {
+    /// The text of its chat template: the configured one, else its own.
+    fn template_source(&self) -> Option<String> {
         let own = || self.llama.chat_template(None).ok()?.to_string().ok();
-        let source = self.spec.template.clone().or_else(own)?;
+        self.spec.template.clone().or_else(own)
+    }
+
+    fn chat_template(&self, source: &str) -> Result<ChatTemplate, String> {
         let text = |token| token_text(&self.llama, token);
         let (bos, eos) = (text(self.llama.vocab().bos()), text(self.llama.vocab().eos()));
-        Some(ChatTemplate::jinja(&source, &bos, &eos).map_err(|error| error.to_string()))
+        ChatTemplate::jinja(source, &bos, &eos).map_err(|error| error.to_string())
+    }
+
+    /// The special token that `text` is, if it is one.
+    fn special(&self, text: &str) -> Option<Token> {
+        match self.tokenize(text, false, true)[..] {
+            [token] if self.is_control(token) => Some(token),
+            _ => None,
+        }
     }
 
     /// The tokens of `text`. `add_special` adds those that start (and end) a sequence where the model wants them;
@@ -201,6 +220,11 @@ impl Model {
     /// The bytes a token stands for in text; none for special tokens.
     pub fn piece(&self, token: Token) -> Vec<u8> {
         self.llama.vocab().token_to_piece(llama_token(token), false, None)
+    }
+
+    /// The bytes a token stands for, a special one's name included.
+    pub fn mark(&self, token: Token) -> Vec<u8> {
+        self.llama.vocab().token_to_piece(llama_token(token), true, None)
     }
 
     /// Whether the token ends a generation.

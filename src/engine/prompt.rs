@@ -168,7 +168,7 @@ fn render_chat(model: &Model, generation: &Generation, messages: &[Message]) -> 
     if let Some(system) = model.spec.system.as_ref().filter(|_| !brings_system) {
         messages.insert(0, system_message(system));
     }
-    conversation(model, &messages, tools, generation.think.as_ref())
+    conversation(model, &messages, tools, model.speech.think(generation).as_ref())
 }
 
 fn render_prompt(
@@ -181,14 +181,15 @@ fn render_prompt(
     let system = system.or(model.spec.system.as_ref()).filter(|system| !system.is_empty());
     if let Some(template) = template {
         let system = system.map_or("", String::as_str);
-        let data = PromptData { system, prompt, think: generation.think.as_ref(), ..PromptData::default() };
+        let think = model.speech.think(generation);
+        let data = PromptData { system, prompt, think: think.as_ref(), ..PromptData::default() };
         return GoTemplate::parse(template)
             .and_then(|template| template.render_prompt(&data))
             .map_err(|error| invalid(&error.to_string()));
     }
     let mut messages: Vec<Message> = system.into_iter().map(|system| system_message(system)).collect();
     messages.push(Message { content: prompt.to_owned(), ..Message::default() });
-    conversation(model, &messages, &[], generation.think.as_ref())
+    conversation(model, &messages, &[], model.speech.think(generation).as_ref())
 }
 
 fn system_message(text: &str) -> Message {

@@ -9,9 +9,7 @@ use super::answer::Step;
 use super::job::Job;
 use super::model::Model;
 use super::sampling::{Distribution, Sampler, Token};
-use crate::generation::{
-    Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob,
-};
+use crate::generation::{Alternative, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob};
 
 /// A running generation. It ends with exactly one `Done` or `Error`, or silently when nobody listens any more.
 pub struct Sequence {
@@ -186,11 +184,11 @@ impl Sequence {
             return Ok(Some(DoneReason::Stop));
         }
         self.history.push(token);
-        let bytes = model.piece(token);
+        let bytes = if self.job.answer.shows(token) { model.mark(token) } else { model.piece(token) };
         match self.job.answer.push(token, &bytes, logprob) {
-            Step::More(delta) => self.send(delta),
-            Step::Stopped(delta) => {
-                self.send(delta);
+            Step::More(events) => self.send(events),
+            Step::Stopped(events) => {
+                self.send(events);
                 return Ok(Some(DoneReason::Stop));
             }
         }
@@ -239,12 +237,12 @@ impl Sequence {
         self.events.send(Event::Error(failure)).ok();
     }
 
-    fn send(&mut self, delta: Option<Delta>) {
-        if let Some(delta) = delta {
-            if self.job.reports_context {
+    fn send(&mut self, events: Vec<Event>) {
+        for event in events {
+            if let (true, Event::Delta(delta)) = (self.job.reports_context, &event) {
                 self.sent.extend(&delta.tokens);
             }
-            if let Some(rest) = self.known.rest(Event::Delta(delta)) {
+            if let Some(rest) = self.known.rest(event) {
                 // A receiver that is gone is noticed before the next step.
                 self.events.send(rest).ok();
             }

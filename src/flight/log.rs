@@ -141,7 +141,8 @@ fn size(event: &Event) -> usize {
             let alternatives: usize = delta.logprobs.iter().map(|l| 64 + 64 * l.top.len()).sum();
             96 + delta.text.len() + delta.thinking.len() + 4 * delta.tokens.len() + alternatives
         }
-        Event::ToolCall { .. } => 512,
+        // A call is as long as the text of its tokens.
+        Event::ToolCall { tokens, .. } => 512 + 16 * tokens.len(),
         Event::Done(done) => 128 + 4 * done.context.len(),
         Event::Error(_) => 128,
     }

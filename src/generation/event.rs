@@ -11,10 +11,13 @@ use serde_json::Value;
 pub enum Event {
     /// New text.
     Delta(Delta),
-    /// A complete tool call: `{"id","function":{"name","arguments":{…}}}`.
+    /// A complete tool call.
     ToolCall {
-        /// The call, arguments as an object.
+        /// `{"id","function":{"name","arguments":{…}}}`, arguments as an object.
         call: Value,
+        /// Ids of the tokens that it was read from, marks included. They have no log probabilities.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tokens: Vec<u32>,
     },
     /// The end of a complete answer.
     Done(Done),

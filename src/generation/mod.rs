@@ -4,6 +4,7 @@
 //! form; queue, routing and flight see nothing else. The same types, as JSON, cross the seam between proxy and worker
 //! ([`seam`]), so `curl --unix-socket` can talk to a worker.
 
+pub mod ability;
 mod embedding;
 mod event;
 mod key;
@@ -18,5 +19,5 @@ pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCod
 pub use key::Key;
 pub use options::Options;
 pub use ranking::{Ranking, Scores};
-pub use request::{Format, Generation, Input, Message, Role, Think};
+pub use request::{Format, Generation, Input, Message, Role, Think, ToolChoice};
 pub use resume::Resume;

@@ -24,6 +24,12 @@ pub struct Generation {
     /// Whether the model shall think first; only for models that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub think: Option<Think>,
+    /// Whether the model shall call the tools of its input.
+    #[serde(default)]
+    pub tool_choice: ToolChoice,
+    /// Whether it may make more than one call; else the answer ends after the first.
+    #[serde(default = "yes")]
+    pub parallel_tool_calls: bool,
     /// A prompt that does not fit: cut it (true) or refuse it (false).
     #[serde(default = "yes")]
     pub truncate: bool,
@@ -141,6 +147,19 @@ pub enum Format {
     Schema(Value),
     /// What llama.cpp's grammar (GBNF) describes; rules that contain themselves are not supported.
     Grammar(String),
+}
+
+/// Whether the model shall call tools. A request that forbids it brings none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// It must make a call: the answer is constrained to calls.
+    Required,
+    /// It must call this tool, once.
+    Function(String),
 }
 
 /// How much the model shall think.

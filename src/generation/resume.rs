@@ -31,7 +31,10 @@ impl Resume {
                 self.text += delta.text.len();
                 self.thinking += delta.thinking.len();
             }
-            Event::ToolCall { .. } => self.tool_calls += 1,
+            Event::ToolCall { tokens, .. } => {
+                self.tokens.extend_from_slice(tokens);
+                self.tool_calls += 1;
+            }
             Event::Done(_) | Event::Error(_) => {}
         }
     }
@@ -40,7 +43,8 @@ impl Resume {
     pub fn rest(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Delta(delta) => self.rest_of(delta).map(Event::Delta),
-            Event::ToolCall { .. } if self.tool_calls > 0 => {
+            Event::ToolCall { tokens, .. } if self.tool_calls > 0 => {
+                self.tokens.drain(..tokens.len().min(self.tokens.len()));
                 self.tool_calls -= 1;
                 None
             }
@@ -91,7 +95,9 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Event> {
-        prop_oneof![4 => delta(), 1 => Just(Event::ToolCall { call: serde_json::Value::Null })]
+        let call = prop::collection::vec(0u32..9, 0..4)
+            .prop_map(|tokens| Event::ToolCall { call: serde_json::Value::Null, tokens });
+        prop_oneof![4 => delta(), 1 => call]
     }
 
     /// Everything said, whatever the pieces.
@@ -105,7 +111,11 @@ mod tests {
                     all.2.extend(&delta.tokens);
                     all.3 += delta.logprobs.len();
                 }
-                _ => all.4 += 1,
+                Event::ToolCall { tokens, .. } => {
+                    all.2.extend(tokens);
+                    all.4 += 1;
+                }
+                _ => {}
             }
         }
         all

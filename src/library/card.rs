@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::gguf::{self, Detail, Header};
 use super::{ModelConfig, quantization};
 use crate::dialect::{Capability, Details, ModelCard};
+use crate::generation::ability;
 use crate::generation::seam::Pooling;
 
 /// The card of a model that only nodes serve: its name is all that is known of it.
@@ -61,18 +62,18 @@ fn describe(
     modified: SystemTime,
     header: Header,
 ) -> ModelCard {
-    let capabilities = capabilities(&header, config.pooling);
     let digest = digest(&header, size, modified);
     let details = details(&header);
     let text = |key: &str| header.metadata.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let template = config.template.clone().unwrap_or_else(|| text("tokenizer.chat_template"));
     ModelCard {
         name: name.to_owned(),
         modified: modified.into(),
         size,
         digest,
         details,
-        capabilities,
-        template: config.template.clone().unwrap_or_else(|| text("tokenizer.chat_template")),
+        capabilities: capabilities(&header, config.pooling, &template),
+        template,
         system: config.system.clone().unwrap_or_default(),
         parameters: parameters(config),
         license: text("general.license"),
@@ -87,9 +88,8 @@ fn tensors(header: &Header) -> Vec<(String, String, Vec<u64>)> {
     tensors.map(|t| (t.name.clone(), quantization::tensor_type(t.kind), t.shape.clone())).collect()
 }
 
-/// Only what the engine can do: it neither parses tool calls or thinking nor sees images yet, so a template or a projector
-/// that could is not enough to claim them.
-fn capabilities(header: &Header, asked: Option<Pooling>) -> Vec<Capability> {
+/// Only what the engine can do: it sees no images yet, so a projector that could is not enough to claim them.
+fn capabilities(header: &Header, asked: Option<Pooling>, template: &str) -> Vec<Capability> {
     // The engine's rule: 1 to 3 are mean, cls and last, 4 is rank; an encoder embeds even if its file does not say how.
     let architecture = architecture(header);
     let pooling = header.metadata.get(&format!("{architecture}.pooling_type"));
@@ -111,7 +111,12 @@ fn capabilities(header: &Header, asked: Option<Pooling>) -> Vec<Capability> {
         .zip(gguf::FILL)
         .all(|(names, texts)| has_id(names) || texts.iter().any(|text| header.fill.contains(text)));
     let mut capabilities = vec![Capability::Completion];
-    capabilities.extend(fills.then_some(Capability::Insert));
+    let can = [
+        (fills, Capability::Insert),
+        (ability::calls_tools(template), Capability::Tools),
+        (ability::thinking(template).is_some(), Capability::Thinking),
+    ];
+    capabilities.extend(can.into_iter().filter(|(can, _)| *can).map(|(_, capability)| capability));
     capabilities
 }
 
@@ -248,7 +253,7 @@ mod tests {
                 Writer::default().string("general.architecture", "llama").u32("llama.pooling_type", kind);
             let file = file.finish();
             let header = gguf::read(file.as_slice(), file.len() as u64, Detail::Brief).unwrap();
-            capabilities(&header, asked)
+            capabilities(&header, asked, "")
         };
         assert_eq!(of(4, None), [Capability::Rerank]);
         assert_eq!(of(0, None), [Capability::Completion]);
@@ -269,6 +274,19 @@ mod tests {
         assert!(card_of(&by_id.finish()).capabilities.contains(&Capability::Insert));
         let two = Writer::default().strings("tokenizer.ggml.tokens", &vocabulary[..5]);
         assert_eq!(card_of(&two.finish()).capabilities, [Capability::Completion]);
+    }
+
+    #[test]
+    fn the_template_tells_of_tools_and_thinking_and_the_configured_one_counts() {
+        let file = Writer::default()
+            .string("tokenizer.chat_template", "{{ tools }}{{ messages }}<think>\n{{ x.split('</think>') }}")
+            .finish();
+        let expected = [Capability::Completion, Capability::Tools, Capability::Thinking];
+        assert_eq!(card_of(&file).capabilities, expected);
+        let header = gguf::read(file.as_slice(), file.len() as u64, Detail::Brief).unwrap();
+        let config = ModelConfig { template: Some("{{ messages }}".to_owned()), ..config() };
+        let card = describe("m", &config, Path::new("/m.gguf"), 123, SystemTime::UNIX_EPOCH, header);
+        assert_eq!(card.capabilities, [Capability::Completion]);
     }
 
     #[test]

@@ -223,7 +223,7 @@ fn gather(whole: &mut Whole, event: &Event) {
             whole.thinking.push_str(&delta.thinking);
             whole.logprobs.extend_from_slice(&delta.logprobs);
         }
-        Event::ToolCall { call } => whole.tool_calls.push(call.clone()),
+        Event::ToolCall { call, .. } => whole.tool_calls.push(call.clone()),
         Event::Done(done) => whole.done = done.clone(),
         // A flight turns these into its own end.
         Event::Error(_) => {}

@@ -37,3 +37,5 @@ mod openai_api;
 mod readme;
 #[cfg(feature = "engine")]
 mod resume;
+#[cfg(feature = "engine")]
+mod tools;

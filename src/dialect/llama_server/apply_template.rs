@@ -8,7 +8,7 @@ use crate::dialect::json::{self, object};
 use crate::dialect::openai::messages::{self, MessageBody};
 use crate::dialect::{Call, Question, Render, Reply};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options};
+use crate::generation::{Format, Generation, Input, Options, ToolChoice};
 
 object! {
     struct Body {
@@ -29,6 +29,8 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         format: Format::Text,
         logprobs: None,
         think: None,
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
         truncate: true,
         shift: true,
         resume: None,

@@ -148,7 +148,7 @@ impl Render for Answer {
             Event::Delta(Delta { text, thinking, logprobs, .. }) => {
                 Line { text, thinking, logprobs, ..Line::default() }
             }
-            Event::ToolCall { call } if self.shape == Shape::Chat => {
+            Event::ToolCall { call, .. } if self.shape == Shape::Chat => {
                 Line { tool_calls: std::slice::from_ref(call), ..Line::default() }
             }
             Event::Done(end) => Line { end: Some(End::Done(end)), ..Line::default() },

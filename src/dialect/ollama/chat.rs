@@ -222,7 +222,8 @@ mod tests {
     fn tool_calls_are_numbered_through_a_stream() {
         let user = json!([{"role": "user", "content": "x"}]);
         let mut call = call(Endpoint::Chat, json!({"model": "m", "messages": user}));
-        let made = Event::ToolCall { call: json!({"function": {"name": "f", "arguments": {}}}) };
+        let made =
+            Event::ToolCall { call: json!({"function": {"name": "f", "arguments": {}}}), tokens: Vec::new() };
         let lines = lines(&stream(&mut *call.render, &[made.clone(), made, Event::Done(done())]));
         let index = |line: &Value| line.pointer("/message/tool_calls/0/function/index").cloned();
         assert_eq!((index(&lines[0]), index(&lines[1])), (Some(json!(0)), Some(json!(1))));

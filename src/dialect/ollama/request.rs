@@ -7,7 +7,7 @@ use super::options;
 use crate::dialect::json::{Integer, object};
 use crate::dialect::{Call, Capability, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Think};
+use crate::generation::{Format, Generation, Input, Think, ToolChoice};
 use crate::units::KeepAlive;
 
 object! {
@@ -57,6 +57,8 @@ impl Shared {
                 format: format(self.format)?,
                 logprobs: (self.logprobs == Some(true)).then_some(top),
                 think,
+                tool_choice: ToolChoice::Auto,
+                parallel_tool_calls: true,
                 truncate: self.truncate.unwrap_or(true),
                 shift: self.shift.unwrap_or(true),
                 resume: None,

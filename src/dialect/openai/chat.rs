@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::chat_answer::ChatAnswer;
 use super::messages::{self, MessageBody};
 use super::sampling::{Sampling, Task, top_logprobs};
+use super::tool_choice;
 use crate::dialect::json::{self, Integer, object};
 use crate::dialect::{Call, Capability};
 use crate::error::Error;
@@ -14,6 +15,8 @@ object! {
     struct Body {
         "messages" => messages: Vec<MessageBody>,
         "tools" => tools: Vec<Map<String, Value>>,
+        "tool_choice" => tool_choice: Value,
+        "parallel_tool_calls" => parallel_tool_calls: bool,
         "max_completion_tokens" => max_completion_tokens: Integer,
         "response_format" => response_format: ResponseFormat,
         "logprobs" => logprobs: bool,
@@ -57,6 +60,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let top = body.top_logprobs.map(|top| top_logprobs("top_logprobs", top)).transpose()?;
     let effort = body.reasoning.and_then(|reasoning| reasoning.effort).or(body.reasoning_effort);
     let tools: Vec<_> = body.tools.unwrap_or_default().into_iter().map(Value::Object).collect();
+    let (tool_choice, tools) = tool_choice::parse(body.tool_choice, tools)?;
     if settings.model.is_empty() {
         return Err(Error::invalid_param("model", "model is required"));
     }
@@ -75,6 +79,8 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         // Clients send an effort by default, and a model that cannot think must not fail for it. What the model can do is
         // not known here, so an effort leaves the model's own default, and only "none", which is always fine, is passed on.
         think: effort.filter(|effort| effort == "none").map(|_| Think::Switch(false)),
+        tool_choice,
+        parallel_tool_calls: body.parallel_tool_calls.unwrap_or(true),
     };
     let render = Box::new(ChatAnswer::new(&settings.model, settings.include_usage));
     Ok(settings.call(task, needs, render))

@@ -126,7 +126,7 @@ impl Render for ChatAnswer {
             Event::Delta(Delta { text, thinking, logprobs, .. }) => {
                 self.delta(choice, &Message { text, thinking, logprobs, tool_calls: &[] }, spent, out);
             }
-            Event::ToolCall { call } => {
+            Event::ToolCall { call, .. } => {
                 let tool_calls = std::slice::from_ref(call);
                 self.delta(choice, &Message { tool_calls, ..Message::default() }, spent, out);
             }

@@ -7,7 +7,7 @@ use super::sampling::{Sampling, Task, top_logprobs};
 use crate::dialect::json::{self, Integer, object};
 use crate::dialect::{Call, Capability};
 use crate::error::Error;
-use crate::generation::Input;
+use crate::generation::{Input, ToolChoice};
 
 object! {
     struct Body {
@@ -41,8 +41,15 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         CompletionAnswer::new(&settings.model, settings.include_usage, logprobs.is_some()).with_best(wanted);
     // Which choices are the best is told by the log probabilities of their tokens.
     let logprobs = logprobs.or((settings.choices > wanted).then_some(0));
-    let format = settings.format(None)?;
-    Ok(settings.call(Task { input, format, logprobs, think: None }, needs, Box::new(render)))
+    let task = Task {
+        input,
+        format: settings.format(None)?,
+        logprobs,
+        think: None,
+        tool_choice: ToolChoice::Auto,
+        parallel_tool_calls: true,
+    };
+    Ok(settings.call(task, needs, Box::new(render)))
 }
 
 /// One text, or a list of one.

@@ -12,6 +12,7 @@ pub(super) mod messages;
 mod models;
 pub(super) mod rerank;
 mod sampling;
+mod tool_choice;
 
 use bytes::{BufMut, BytesMut};
 

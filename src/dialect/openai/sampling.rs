@@ -6,7 +6,7 @@ use super::extras::{self, Extras};
 use crate::dialect::json::{Integer, object};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options, Think};
+use crate::generation::{Format, Generation, Input, Options, Think, ToolChoice};
 
 object! {
     /// The fields, as they come.
@@ -57,6 +57,8 @@ pub(super) struct Task {
     pub(super) format: Format,
     pub(super) logprobs: Option<u8>,
     pub(super) think: Option<Think>,
+    pub(super) tool_choice: ToolChoice,
+    pub(super) parallel_tool_calls: bool,
 }
 
 impl Sampling {
@@ -142,6 +144,8 @@ impl Settings {
             format: task.format,
             logprobs: task.logprobs,
             think: task.think,
+            tool_choice: task.tool_choice,
+            parallel_tool_calls: task.parallel_tool_calls,
             truncate: true,
             shift: true,
             resume: None,
