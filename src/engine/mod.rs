@@ -17,6 +17,7 @@ mod job;
 mod log;
 mod model;
 mod prompt;
+mod purpose;
 mod rank;
 mod sampling;
 mod scheduler;
