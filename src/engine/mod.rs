@@ -19,6 +19,7 @@ mod model;
 mod pace;
 mod parse;
 mod prompt;
+mod purpose;
 mod rank;
 mod sampling;
 mod scheduler;

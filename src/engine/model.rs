@@ -15,13 +15,14 @@ use llama_cpp_2::model::{LlamaModel, RopeType};
 use llama_cpp_2::token::LlamaToken;
 
 use super::grammar::Grammars;
+use super::purpose::{Purpose, llama_pooling};
 use super::rank::Frame;
 use super::sampling::Token;
 use super::sampling::dry::{self, Breakers};
 use super::speech::Speech;
 use super::template::ChatTemplate;
 use super::{log, threads};
-use crate::generation::seam::{KvType, Model as Facts, Pooling, Spec};
+use crate::generation::seam::{KvType, Model as Facts, Spec};
 use crate::generation::{Failure, FailureCode};
 
 /// Below this many bytes of weights one thread decodes a token as fast as several, which meet after every operation. On a busy
@@ -78,7 +79,7 @@ impl Model {
         let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
         let pooling = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok();
         let pooling = pooling.and_then(|value| value.parse::<i32>().ok()).map(LlamaPoolingType::from);
-        let purpose = purpose(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
+        let purpose = Purpose::of(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
         let facts = facts(&llama, purpose, &spec);
         let can_shift = can_shift(&llama, &architecture, spec.kv_type);
         let mut model = Self {
@@ -354,43 +355,6 @@ fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
     Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
 }
 
-/// What a model is for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Purpose {
-    Generate,
-    Embed,
-    Rank,
-}
-
-/// What a model of this architecture and `pooling_type` is for. An embedder's file names how it pools by mean, first or last token;
-/// an encoder of the BERT family is one even where its file leaves that out. The error says in words why it is for nothing.
-fn purpose(architecture: &str, pooling: Option<LlamaPoolingType>) -> Result<Purpose, String> {
-    let is_encoder = architecture.contains("bert");
-    if architecture == "t5" {
-        return Err("unsupported architecture: t5 (an encoder and a decoder)".to_owned());
-    }
-    match pooling {
-        Some(LlamaPoolingType::Mean | LlamaPoolingType::Cls | LlamaPoolingType::Last) => Ok(Purpose::Embed),
-        Some(LlamaPoolingType::Rank) => Ok(Purpose::Rank),
-        Some(LlamaPoolingType::None) if is_encoder => {
-            Err("unsupported model: an encoder without pooling (pooling_type 0)".to_owned())
-        }
-        None | Some(LlamaPoolingType::None | LlamaPoolingType::Unspecified) => {
-            Ok(if is_encoder { Purpose::Embed } else { Purpose::Generate })
-        }
-    }
-}
-
-fn llama_pooling(pooling: Pooling) -> LlamaPoolingType {
-    match pooling {
-        Pooling::Mean => LlamaPoolingType::Mean,
-        Pooling::Cls => LlamaPoolingType::Cls,
-        Pooling::Last => LlamaPoolingType::Last,
-        Pooling::Rank => LlamaPoolingType::Rank,
-        Pooling::None => LlamaPoolingType::None,
-    }
-}
-
 fn facts(llama: &LlamaModel, purpose: Purpose, spec: &Spec) -> Facts {
     let trained = llama.n_ctx_train();
     let completes = purpose == Purpose::Generate;
@@ -483,22 +447,6 @@ mod tests {
         assert_eq!(context_length(8192, 4096, 131_072), 8192);
         assert_eq!(context_length(8192, 4096, 2048), 2048);
         assert_eq!(context_length(512, 4096, 0), 512);
-    }
-
-    #[test]
-    fn a_model_generates_embeds_or_ranks_or_is_refused_in_words() {
-        let purpose = |architecture, pooling: Option<i32>| {
-            super::purpose(architecture, pooling.map(LlamaPoolingType::from))
-        };
-        for pooled in [1, 2, 3] {
-            assert_eq!(purpose("llama", Some(pooled)), Ok(Purpose::Embed));
-        }
-        assert_eq!(purpose("nomic-bert", None), Ok(Purpose::Embed));
-        assert_eq!(purpose("llama", None), Ok(Purpose::Generate));
-        assert_eq!(purpose("llama", Some(0)), Ok(Purpose::Generate));
-        assert_eq!(purpose("qwen3", Some(4)), Ok(Purpose::Rank));
-        assert!(purpose("bert", Some(0)).unwrap_err().contains("an encoder without pooling"));
-        assert!(purpose("t5", None).unwrap_err().contains("t5"));
     }
 
     #[test]

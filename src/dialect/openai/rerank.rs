@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn results(more: Value) -> Value {
-        let scores = Scores { scores: vec![-1.5, 2.0, 0.5], prompt_tokens: 9 };
+        let scores = Scores { scores: vec![-1.5, 2.5, 0.5], prompt_tokens: 9 };
         let body = call(Endpoint::Rerank, ask(more)).render.scores(&scores).unwrap();
         serde_json::from_slice(&body).unwrap()
     }
@@ -125,10 +125,10 @@ mod tests {
         assert_eq!(
             results(json!({})),
             json!({"model": "m", "object": "list", "usage": {"prompt_tokens": 9, "total_tokens": 9}, "results": [
-                {"index": 1, "relevance_score": 2.0}, {"index": 2, "relevance_score": 0.5},
+                {"index": 1, "relevance_score": 2.5}, {"index": 2, "relevance_score": 0.5},
                 {"index": 0, "relevance_score": -1.5}]})
         );
-        let best = json!([{"index": 1, "relevance_score": 2.0, "document": {"text": "b"}}]);
+        let best = json!([{"index": 1, "relevance_score": 2.5, "document": {"text": "b"}}]);
         assert_eq!(results(json!({"top_n": 1, "return_documents": true}))["results"], best);
         assert_eq!(results(json!({"top_n": 9}))["results"].as_array().unwrap().len(), 3);
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// Parentheses within parentheses: reading them recurs, here and in llguidance.
+/// Parentheses and rules within one another: reading them recurs, here and in llguidance.
 const DEEPEST: usize = 64;
 
 /// Most repetitions that can be counted, as in llama.cpp.
@@ -13,16 +13,18 @@ const MOST_REPETITIONS: u32 = 2000;
 
 /// The same grammar for llguidance. The error says in words what is wrong, and on which line.
 pub fn lark(gbnf: &str) -> Result<String, String> {
-    let mut reader = Reader { all: gbnf, rest: gbnf, names: HashMap::new(), depth: 0 };
+    let mut reader = Reader { all: gbnf, rest: gbnf, names: HashMap::new(), depth: 0, deepest: 0 };
     let rules = reader.rules().map_err(|reason| format!("line {}: {reason}", reader.line()))?;
     let root = reader.names.get("root").copied().filter(|root| rules.contains_key(root));
     let root = root.ok_or("there is no rule root")?;
     if let Some((name, _)) = reader.names.iter().find(|(_, rule)| !rules.contains_key(rule)) {
         return Err(format!("there is no rule {name}"));
     }
-    if let Some(rule) = recursive(&rules) {
-        let name = reader.names.iter().find(|(_, known)| **known == rule).map_or("", |(name, _)| name);
-        return Err(format!("rule {name} contains itself, which is not supported"));
+    let mut depths = HashMap::new();
+    for &rule in rules.keys() {
+        depth(rule, &rules, 0, &mut depths).ok_or(
+            "rules that contain themselves, or too many others within one another, are not supported",
+        )?;
     }
     let mut lark = format!("start: R{root}\n");
     for (rule, Rule { pattern, .. }) in &rules {
@@ -32,23 +34,36 @@ pub fn lark(gbnf: &str) -> Result<String, String> {
     Ok(lark)
 }
 
-/// A rule as llguidance has it, and the rules it is made of.
+/// A rule as llguidance has it.
 struct Rule {
     pattern: String,
+    /// The rules it is made of.
     parts: Vec<usize>,
+    /// Parentheses within parentheses.
+    depth: usize,
 }
 
-/// A rule that contains itself, if there is one: what is left when rules are struck out whose parts are all struck out.
-fn recursive(rules: &HashMap<usize, Rule>) -> Option<usize> {
-    let mut left: Vec<usize> = rules.keys().copied().collect();
-    loop {
-        let (kept, struck): (Vec<usize>, Vec<usize>) =
-            left.iter().partition(|rule| rules[rule].parts.iter().any(|part| left.contains(part)));
-        if struck.is_empty() {
-            return kept.into_iter().min();
-        }
-        left = kept;
+/// How deep a rule is with all that it is made of; it was come across `within` so many others. `None`: too deep, as it is when it
+/// contains itself.
+fn depth(
+    rule: usize,
+    rules: &HashMap<usize, Rule>,
+    within: usize,
+    depths: &mut HashMap<usize, Option<usize>>,
+) -> Option<usize> {
+    if let Some(known) = depths.get(&rule) {
+        return *known;
     }
+    // What is being looked at has no depth yet, and whoever comes across it again is inside of it.
+    depths.insert(rule, None);
+    let Rule { parts, depth: own, .. } = rules.get(&rule).filter(|_| within <= DEEPEST)?;
+    let mut deepest = 0;
+    for &part in parts {
+        deepest = deepest.max(depth(part, rules, within + 1, depths)?);
+    }
+    let depth = Some(own + deepest + 1).filter(|depth| *depth <= DEEPEST);
+    depths.insert(rule, depth);
+    depth
 }
 
 struct Reader<'a> {
@@ -56,7 +71,10 @@ struct Reader<'a> {
     rest: &'a str,
     /// Numbers by name: llguidance's names are not GBNF's.
     names: HashMap<String, usize>,
+    /// Open parentheses.
     depth: usize,
+    /// The most there were in the current rule.
+    deepest: usize,
 }
 
 impl Reader<'_> {
@@ -100,7 +118,7 @@ impl Reader<'_> {
             if !self.rest.is_empty() && !self.rest.starts_with(['\r', '\n']) {
                 return Err("expected the end of the rule".to_owned());
             }
-            rules.insert(name, Rule { pattern, parts });
+            rules.insert(name, Rule { pattern, parts, depth: std::mem::take(&mut self.deepest) });
             self.skip(true);
         }
         Ok(rules)
@@ -138,6 +156,7 @@ impl Reader<'_> {
                 '.' if self.takes(".") => items.push("/[\\x{0}-\\x{10ffff}]/".to_owned()),
                 '(' if self.takes("(") => {
                     self.depth += 1;
+                    self.deepest = self.deepest.max(self.depth);
                     if self.depth > DEEPEST {
                         return Err("too many parentheses within parentheses".to_owned());
                     }
@@ -272,6 +291,19 @@ mod tests {
 
     use super::*;
 
+    const TOO_DEEP: &str =
+        "rules that contain themselves, or too many others within one another, are not supported";
+
+    #[test]
+    fn a_long_chain_of_rules_is_refused_and_a_wide_grammar_is_not() {
+        let chain: String = (0..100_000).map(|rule| format!("r{rule} ::= r{}\n", rule + 1)).collect();
+        let chain = format!("root ::= r0\n{chain}r100000 ::= \"a\"");
+        assert_eq!(lark(&chain), Err(TOO_DEEP.to_owned()));
+        let wide: String = (0..2000).map(|rule| format!("r{rule} ::= \"{rule}\"\n")).collect();
+        let names: Vec<String> = (0..2000).map(|rule| format!("r{rule}")).collect();
+        assert!(lark(&format!("{wide}root ::= {}", names.join(" | "))).is_ok());
+    }
+
     #[test]
     fn mistakes_are_told_with_their_line() {
         for (gbnf, reason) in [
@@ -288,10 +320,8 @@ mod tests {
             ("root ::= \"\\q\"", "line 1: unknown escape \\q"),
             ("root ::= \"\\ud800\"", "line 1: d800 is no character"),
             ("root ::= <think>", "line 1: tokens in a grammar are not supported"),
-            (
-                "root ::= \"(\" a \")\"\na ::= root | \"x\"",
-                "rule root contains itself, which is not supported",
-            ),
+            ("root ::= \"(\" a \")\"\na ::= root | \"x\"", TOO_DEEP),
+            ("root ::= root", TOO_DEEP),
         ] {
             assert_eq!(lark(gbnf), Err(reason.to_owned()), "{gbnf}");
         }

@@ -21,7 +21,7 @@ const APPLICATORS: [&str; 14] = [
 ];
 
 /// Parts of a schema that are tried: enough for any that a person wrote.
-const MOST_TRIES: usize = 500;
+const MOST_TRIES: usize = 200;
 
 /// The JSON Pointer (RFC 6901) of the innermost part of `schema` that is refused for the same `reason` as all of it, down to the
 /// keyword where that is one alone. `refusal` compiles a schema and says why it cannot be. `None` where it cannot be told.
