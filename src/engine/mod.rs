@@ -8,6 +8,7 @@
 
 mod answer;
 pub mod backend;
+mod check;
 mod command;
 mod draw;
 mod embed;

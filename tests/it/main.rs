@@ -22,6 +22,8 @@ mod fixture;
 #[cfg(feature = "engine")]
 mod harness;
 #[cfg(feature = "engine")]
+mod hostile_files;
+#[cfg(feature = "engine")]
 mod http;
 #[cfg(feature = "engine")]
 mod load;
