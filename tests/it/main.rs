@@ -35,3 +35,5 @@ mod ollama_api;
 mod openai_api;
 #[cfg(feature = "engine")]
 mod readme;
+#[cfg(feature = "engine")]
+mod sandbox;
