@@ -84,7 +84,11 @@ fn prepare(spec: &Spec) -> Result<(UnixListener, Sandbox), String> {
 }
 
 fn start(spec: Spec, listener: UnixListener, sandbox: Sandbox) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(template::STACK)
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| format!("cannot start the worker's threads: {error}"))?;
     let ended = runtime.block_on(live(spec, listener, sandbox));
     // Nothing that still runs there is worth waiting for.
@@ -185,7 +189,7 @@ impl EngineThread {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(template::STACK).spawn(run);
     thread.map(drop).map_err(|error| format!("cannot start the {name} thread: {error}"))
 }
 

@@ -10,6 +10,8 @@ mod key;
 mod options;
 mod request;
 pub mod seam;
+#[cfg(test)]
+mod tests;
 
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};

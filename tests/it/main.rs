@@ -24,6 +24,8 @@ mod harness;
 #[cfg(feature = "engine")]
 mod hostile_files;
 #[cfg(feature = "engine")]
+mod hostile_templates;
+#[cfg(feature = "engine")]
 mod http;
 #[cfg(feature = "engine")]
 mod load;
