@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod flight;
 pub mod generation;
+pub mod gguf;
 pub mod library;
 pub mod node;
 pub mod proxy;

@@ -9,7 +9,7 @@ use crate::node::Pool;
 use crate::worker::Supervisor;
 
 /// `{version, uptime_seconds, models: [{name, path, loaded, memory_bytes, device_memory_bytes, context, expires_in_seconds,
-/// nodes: [{name, in_flight, parallel}]}]}`; what is not known is null, and so is the end of a model that never expires.
+/// sandbox: {state, reason}, nodes: [{name, in_flight, parallel}]}]}`; what is not known is null, and so is the end of a model that never expires.
 pub fn status(library: &Library, pool: &Pool, supervisor: &Supervisor, started: Instant) -> Value {
     let loaded = supervisor.loaded();
     let models = library.models().into_iter().map(|model| {
@@ -26,6 +26,7 @@ pub fn status(library: &Library, pool: &Pool, supervisor: &Supervisor, started: 
             "device_memory_bytes": resident.map(|resident| resident.device_memory),
             "context": resident.map(|resident| resident.context),
             "expires_in_seconds": expires.map(|left| left.as_secs()),
+            "sandbox": resident.map(|resident| &resident.sandbox),
             "nodes": nodes.collect::<Vec<_>>(),
         })
     });

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::generation::seam::{Health, Model, State};
+use crate::generation::seam::{Health, Model, Sandbox, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -16,6 +16,11 @@ struct Inner {
 }
 
 impl Status {
+    /// The state at the start.
+    pub fn new(sandbox: Sandbox) -> Self {
+        Self(Mutex::new(Inner { health: Health { sandbox, ..Health::default() }, last_decode: None }))
+    }
+
     /// The state as of now.
     pub fn health(&self) -> Health {
         let (mut health, last_decode) = self.with(|inner| (inner.health.clone(), inner.last_decode));

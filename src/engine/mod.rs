@@ -8,6 +8,7 @@
 
 mod answer;
 pub mod backend;
+mod check;
 mod command;
 mod draw;
 mod embed;
@@ -22,6 +23,7 @@ mod prompt;
 mod purpose;
 mod rank;
 mod sampling;
+mod sandbox;
 mod scheduler;
 mod sequence;
 mod serve;
@@ -34,6 +36,7 @@ mod threads;
 mod utf8;
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -52,7 +55,7 @@ use model::Model;
 use scheduler::Scheduler;
 use serve::{Engine, Worker};
 
-use crate::generation::seam::Spec;
+use crate::generation::seam::{Sandbox, Spec};
 
 /// The exit code of a worker whose model cannot be loaded, or whose context broke.
 const FAILED: u8 = 3;
@@ -67,16 +70,7 @@ const LAST_STEP: Duration = Duration::from_secs(5);
 /// Runs a worker until it is told to stop, its parent is gone, or it fails.
 pub fn run(spec: Spec) -> ExitCode {
     log::capture();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => {
-            let ended = runtime.block_on(live(spec));
-            // Nothing that still runs there is worth waiting for.
-            runtime.shutdown_background();
-            ended
-        }
-        Err(error) => Err(format!("cannot start the worker's threads: {error}")),
-    };
+    let ended = prepare(&spec).and_then(|(listener, sandbox)| start(spec, listener, sandbox));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -86,14 +80,34 @@ pub fn run(spec: Spec) -> ExitCode {
     }
 }
 
+/// Takes what is needed from outside and then gives up the right to take more. While there is only this thread: those that are
+/// started later have its restrictions, those that were there would not.
+fn prepare(spec: &Spec) -> Result<(UnixListener, Sandbox), String> {
+    let socket = &spec.socket;
+    let listener =
+        serve::bind(socket).map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
+    Ok((listener, sandbox::enter(spec)))
+}
+
+fn start(spec: Spec, listener: UnixListener, sandbox: Sandbox) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(template::STACK)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| format!("cannot start the worker's threads: {error}"))?;
+    let ended = runtime.block_on(live(spec, listener, sandbox));
+    // Nothing that still runs there is worth waiting for.
+    runtime.shutdown_background();
+    ended
+}
+
 /// The server first, so that `/health` answers while the model loads in a thread of its own; then whatever ends the worker.
-async fn live(spec: Spec) -> Result<(), String> {
+async fn live(spec: Spec, listener: UnixListener, sandbox: Sandbox) -> Result<(), String> {
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let socket = spec.socket.clone();
-    let listener =
-        serve::bind(&socket).map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
     let worker = Arc::new(Worker {
-        status: Arc::new(Status::default()),
+        status: Arc::new(Status::new(sandbox)),
         engine: OnceLock::new(),
         requests: TaskTracker::new(),
     });
@@ -181,7 +195,7 @@ impl EngineThread {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(template::STACK).spawn(run);
     thread.map(drop).map_err(|error| format!("cannot start the {name} thread: {error}"))
 }
 

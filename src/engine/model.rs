@@ -1,9 +1,6 @@
 //! [`Model`]: a loaded GGUF and what the engine needs to know of it.
 
-use std::fs::File;
-use std::io::Read;
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llama_cpp_2::context::LlamaContext;
@@ -21,7 +18,7 @@ use super::sampling::Token;
 use super::sampling::dry::{self, Breakers};
 use super::speech::Speech;
 use super::template::ChatTemplate;
-use super::{log, threads};
+use super::{check, log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Spec};
 use crate::generation::{Failure, FailureCode};
 
@@ -67,7 +64,7 @@ impl Model {
         spec: Spec,
         progress: impl FnMut(f32) -> bool + 'static,
     ) -> Result<Self, String> {
-        check_file(&spec.path)?;
+        check::check(&spec.path)?;
         let mut params =
             LlamaModelParams::default().with_use_mmap(spec.mmap).with_progress_callback(progress);
         // llama.cpp's own default is every layer.
@@ -387,27 +384,6 @@ fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
     keeps_cells && !several_positions && architecture != "step35" && kv_type == KvType::F16
 }
 
-/// Refuses what is no GGUF before llama.cpp sees it: its own message names neither the file nor what it found.
-fn check_file(path: &Path) -> Result<(), String> {
-    let cannot_read = |error| format!("cannot read {}: {error}", path.display());
-    let mut head = [0; 8];
-    let mut file = File::open(path).map_err(cannot_read)?;
-    let metadata = file.metadata().map_err(cannot_read)?;
-    if !metadata.is_file() {
-        return Err(format!("bad file: {} is not a regular file", path.display()));
-    }
-    if file.read_exact(&mut head).is_err() || &head[..4] != b"GGUF" {
-        return Err(format!("bad file: {} is not a GGUF file", path.display()));
-    }
-    match u32::from_le_bytes([head[4], head[5], head[6], head[7]]) {
-        2 | 3 => Ok(()),
-        version => Err(format!(
-            "bad file: {} has GGUF version {version}, versions 2 and 3 are supported",
-            path.display()
-        )),
-    }
-}
-
 /// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall
 /// under no other.
 fn why(otherwise: &str, error: &dyn std::fmt::Display) -> String {
@@ -447,24 +423,6 @@ mod tests {
         assert_eq!(context_length(8192, 4096, 131_072), 8192);
         assert_eq!(context_length(8192, 4096, 2048), 2048);
         assert_eq!(context_length(512, 4096, 0), 512);
-    }
-
-    #[test]
-    fn a_file_that_is_no_gguf_is_refused_in_words() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        assert!(check_file(&path).unwrap_err().starts_with("cannot read "));
-        assert!(check_file(folder.path()).unwrap_err().contains("not a regular file"));
-        for (bytes, expected) in [
-            (b"GGU".as_slice(), "is not a GGUF file"),
-            (b"<html><body>", "is not a GGUF file"),
-            (b"GGUF\x01\0\0\0", "GGUF version 1"),
-        ] {
-            std::fs::write(&path, bytes).unwrap();
-            assert!(check_file(&path).unwrap_err().contains(expected));
-        }
-        std::fs::write(&path, b"GGUF\x03\0\0\0").unwrap();
-        assert_eq!(check_file(&path), Ok(()));
     }
 
     #[test]

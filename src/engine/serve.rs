@@ -49,24 +49,27 @@ pub struct Engine {
 }
 
 /// Creates the socket, readable and writable by its owner only, in place of one that a dead worker left behind.
-pub fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
+pub fn bind(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     // The mode has to be right from the first moment on; changing it afterwards would leave a gap.
     let before = umask(Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
+    let listener = std::os::unix::net::UnixListener::bind(path);
     umask(before);
-    listener
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until `end` resolves, then until what has been answered has also been sent.
 pub async fn run(
-    listener: UnixListener,
+    listener: std::os::unix::net::UnixListener,
     worker: Arc<Worker>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
     let routes = Router::new()
         .route("/health", get(health))
         .route("/generate", post(generate))

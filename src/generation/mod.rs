@@ -13,6 +13,8 @@ mod ranking;
 mod request;
 mod resume;
 pub mod seam;
+#[cfg(test)]
+mod tests;
 
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};

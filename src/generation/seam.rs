@@ -47,6 +47,9 @@ pub struct Spec {
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
+    /// Give up what it does not need before it opens the model; see [`Health::sandbox`].
+    #[serde(default = "yes")]
+    pub sandbox: bool,
     /// A Jinja chat template in place of the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
@@ -154,6 +157,9 @@ pub struct Health {
     pub model: Option<Model>,
     /// llama.cpp's backend and the CPU features in use, as `arriero --version` prints them.
     pub backend: Backend,
+    /// What keeps the worker in.
+    #[serde(default)]
+    pub sandbox: Sandbox,
 }
 
 /// The phases of a worker's life.
@@ -200,6 +206,32 @@ pub struct Backend {
     pub devices: Vec<String>,
     /// CPU features compiled in or picked at run time, such as `AVX2`.
     pub cpu_features: Vec<String>,
+}
+
+/// What keeps a worker in, should a model or a request take it over: it reads its model, the system's libraries and devices, writes
+/// no file, has no network and gains no privileges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// How much of it is in force.
+    pub state: Confinement,
+    /// Why it is not all of it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How much of a [`Sandbox`] is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confinement {
+    /// Nothing, by configuration.
+    #[default]
+    Off,
+    /// All.
+    Full,
+    /// What this kernel knows of it.
+    Partial,
+    /// Nothing: this system cannot.
+    Unsupported,
 }
 
 /// Asks for the tokens of a text.

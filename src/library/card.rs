@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::gguf::{self, Detail, Header};
 use super::{ModelConfig, quantization};
 use crate::dialect::{Capability, Details, ModelCard};
 use crate::generation::ability;
 use crate::generation::seam::Pooling;
+use crate::gguf::{self, Detail, Header};
 
 /// The card of a model that only nodes serve: its name is all that is known of it.
 pub fn elsewhere(name: &str) -> ModelCard {
@@ -187,8 +187,8 @@ fn hex(hash: impl AsRef<[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gguf::writer::Writer;
     use super::*;
+    use crate::gguf::writer::Writer;
 
     fn config() -> ModelConfig {
         serde_json::from_value(serde_json::json!({"path": "/m.gguf", "options": {"top_k": 3, "stop": ["x"]}}))

@@ -3,7 +3,6 @@
 mod builtin;
 mod card;
 mod config;
-mod gguf;
 mod quantization;
 
 use std::cmp::Reverse;
@@ -18,7 +17,7 @@ use moka::sync::Cache;
 
 use crate::dialect::{ModelCard, name};
 use crate::error::Error;
-use gguf::Detail;
+use crate::gguf::Detail;
 
 /// More cards than anybody configures models; a card is some 100 KB.
 const CARDS: u64 = 1024;
@@ -176,6 +175,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::gguf::writer::Writer;
 
     fn config(value: serde_json::Value) -> ModelConfig {
         serde_json::from_value(value).unwrap()
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn tiny() -> Vec<u8> {
-        gguf::writer::Writer::default().string("general.architecture", "llama").finish()
+        Writer::default().string("general.architecture", "llama").finish()
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.gguf");
         let tokens = ["a", "b", "c", "d", "e", "f"];
-        let file = gguf::writer::Writer::default().strings("tokenizer.ggml.tokens", &tokens);
+        let file = Writer::default().strings("tokenizer.ggml.tokens", &tokens);
         std::fs::write(&path, file.tensor("output.weight", 0, &[2]).finish()).unwrap();
         let library = library(dir.path(), &[("m", json!({"path": path}))]);
         let model = library.resolve("m").unwrap().unwrap();

@@ -2,46 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::gguf::Tensor;
+use crate::gguf::{Tensor, Type};
 
-/// ggml's name of a tensor's element type (`ggml.h`, `enum ggml_type`).
+/// ggml's name of a tensor's element type.
 pub(super) fn tensor_type(kind: u32) -> String {
-    let name = match kind {
-        0 => "F32",
-        1 => "F16",
-        2 => "Q4_0",
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
-        8 => "Q8_0",
-        9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
-        15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
-        24 => "I8",
-        25 => "I16",
-        26 => "I32",
-        27 => "I64",
-        28 => "F64",
-        29 => "IQ1_M",
-        30 => "BF16",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
-        other => return format!("type {other}"),
-    };
-    name.to_owned()
+    Type::find(kind).map_or_else(|| format!("type {kind}"), |known| known.name.to_owned())
 }
 
 /// The mix that a quantiser made of a file (`llama.h`, `enum llama_ftype`).
@@ -103,7 +68,7 @@ mod tests {
     use super::*;
 
     fn tensor(kind: u32, elements: u64) -> Tensor {
-        Tensor { name: String::new(), kind, shape: vec![elements] }
+        Tensor { kind, shape: vec![elements], ..Tensor::default() }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct WorkersConfig {
     /// The longest wait before a restart.
     #[serde(with = "duration")]
     pub restart_backoff_max: Duration,
+    /// Workers give up what they do not need (Landlock) before they open a model.
+    pub sandbox: bool,
     /// Where sockets live; absent: `arriero` in `$XDG_RUNTIME_DIR`, else in `/tmp`.
     pub runtime_dir: Option<PathBuf>,
 }
@@ -44,6 +46,7 @@ impl Default for WorkersConfig {
             probe_interval: Duration::from_secs(1),
             restart_backoff: Duration::from_millis(500),
             restart_backoff_max: Duration::from_secs(30),
+            sandbox: true,
             runtime_dir: None,
         }
     }

@@ -1,33 +1,29 @@
 //! [`Crew`]: the tasks that tend workers. They belong to the run loop: dropping the crew kills every worker.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
 use super::action::{Ending, Exit, Instruction, Start};
 use super::shared::{Order, Shared};
-use super::tend;
+use super::tend::{self, Manner};
 
 /// One task per worker.
 pub(super) struct Crew {
     shared: Arc<Shared>,
-    program: PathBuf,
-    probe_interval: Duration,
+    manner: Manner,
     tasks: JoinSet<Exit>,
     incarnations: HashMap<Id, u64>,
     instructions: HashMap<u64, mpsc::UnboundedSender<Instruction>>,
 }
 
 impl Crew {
-    pub(super) fn new(shared: Arc<Shared>, program: PathBuf, probe_interval: Duration) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, manner: Manner) -> Self {
         Self {
             shared,
-            program,
-            probe_interval,
+            manner,
             tasks: JoinSet::new(),
             incarnations: HashMap::new(),
             instructions: HashMap::new(),
@@ -55,7 +51,7 @@ impl Crew {
         let (instructions, receiver) = mpsc::unbounded_channel();
         let (shared, name) = (Arc::clone(&self.shared), Arc::clone(&start.node.name));
         let report = move |report| shared.report(incarnation, &name, report);
-        let task = tend::tend(start, self.program.clone(), self.probe_interval, receiver, report);
+        let task = tend::tend(start, self.manner.clone(), receiver, report);
         let id = self.tasks.spawn(task).id();
         self.incarnations.insert(id, incarnation);
         self.instructions.insert(incarnation, instructions);

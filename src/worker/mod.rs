@@ -28,7 +28,9 @@ use self::crew::Crew;
 use self::residency::Residency;
 use self::resident::{Answer, Resident};
 use self::shared::{Abandon, Order, Shared};
+use self::tend::Manner;
 use crate::error::Error;
+use crate::generation::seam::Sandbox;
 use crate::library::{Library, Model};
 use crate::node::{Node, Pool};
 use crate::telemetry::Metrics;
@@ -37,8 +39,7 @@ use crate::units::KeepAlive;
 /// Owns every worker process.
 pub struct Supervisor {
     library: Arc<Library>,
-    program: PathBuf,
-    probe_interval: Duration,
+    manner: Manner,
     shared: Arc<Shared>,
     /// Taken by [`Supervisor::run`].
     orders: Mutex<Option<mpsc::UnboundedReceiver<Order>>>,
@@ -56,6 +57,8 @@ pub struct Loaded {
     pub expires: Option<SystemTime>,
     /// Context per sequence.
     pub context: u32,
+    /// What keeps its first replica in.
+    pub sandbox: Sandbox,
 }
 
 /// Keeps a model in memory while held; the idle time starts when the last hold of a model is dropped.
@@ -84,8 +87,7 @@ impl Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         Self {
             library,
-            program,
-            probe_interval: config.probe_interval,
+            manner: Manner { program, interval: config.probe_interval, sandbox: config.sandbox },
             shared: Arc::new(Shared::new(config, runtime, pool, metrics, orders)),
             orders: Mutex::new(Some(receiver)),
         }
@@ -99,7 +101,7 @@ impl Supervisor {
             return;
         };
         let _abandon = Abandon(&self.shared);
-        let mut crew = Crew::new(Arc::clone(&self.shared), self.program.clone(), self.probe_interval);
+        let mut crew = Crew::new(Arc::clone(&self.shared), self.manner.clone());
         self.shared.update(|residency, now| {
             let models = self.library.models();
             models.iter().filter(|m| m.config.preload).for_each(|model| residency.preload(model, now));
@@ -186,7 +188,8 @@ impl Supervisor {
 /// What `/api/ps` shows of a model in memory, with its remaining life.
 fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Loaded)> {
     let healths = || resident.replicas.iter().filter_map(|replica| replica.health());
-    let context = healths().next()?.model.as_ref().map_or(0, |model| model.context);
+    let first = healths().next()?;
+    let context = first.model.as_ref().map_or(0, |model| model.context);
     let remaining = match resident.holds {
         0 => resident.expires().map(|expiry| expiry.saturating_duration_since(now)),
         // The time starts when it becomes idle, at the earliest now.
@@ -203,6 +206,7 @@ fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Load
         device_memory: healths().map(|health| health.device_bytes).sum(),
         expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
         context,
+        sandbox: first.sandbox.clone(),
     };
     Some((remaining, loaded))
 }

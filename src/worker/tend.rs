@@ -25,16 +25,26 @@ const SUSPECT_PATIENCE: Duration = Duration::from_secs(1);
 /// answered yet has no socket to close.
 const DYING: Duration = Duration::from_millis(100);
 
+/// How workers are run, whatever their model.
+#[derive(Clone)]
+pub(super) struct Manner {
+    /// Started as `program worker --spec JSON`.
+    pub(super) program: PathBuf,
+    /// Between two looks at one that is ready.
+    pub(super) interval: Duration,
+    /// Whether it is to restrict itself.
+    pub(super) sandbox: bool,
+}
+
 /// Tends the worker `start` until it is gone. `report` gets what each look finds.
 pub(super) async fn tend(
     start: Start,
-    program: PathBuf,
-    interval: Duration,
+    manner: Manner,
     mut instructions: UnboundedReceiver<Instruction>,
     report: impl Fn(Report),
 ) -> Exit {
     let launched = tokio::select! {
-        launched = launch(&start, &program) => launched,
+        launched = launch(&start, &manner) => launched,
         // The file may lie on a disk that does not answer.
         () = told_to_end(&mut instructions) => Err("it was told to end before it began".to_owned()),
     };
@@ -42,7 +52,7 @@ pub(super) async fn tend(
         Ok(process) => process,
         Err(reason) => return Exit { ending: Ending::Exited, reason },
     };
-    let exit = watch(process, &start.node.socket, interval, instructions, report).await;
+    let exit = watch(process, &start.node.socket, manner.interval, instructions, report).await;
     // A worker that was killed leaves its socket behind; one that ended in order has removed it.
     let _ = tokio::fs::remove_file(&start.node.socket).await;
     exit
@@ -54,15 +64,16 @@ async fn told_to_end(instructions: &mut UnboundedReceiver<Instruction>) {
 }
 
 /// Spawns the process once the file has been found sound. Errors in words.
-async fn launch(start: &Start, program: &Path) -> Result<Process, String> {
+async fn launch(start: &Start, manner: &Manner) -> Result<Process, String> {
     let model = Arc::clone(&start.model);
     let file = tokio::task::spawn_blocking(move || model.card().and_then(|_| model.file()));
     let path = file.await.map_err(|error| format!("the model file cannot be read: {error}"))??;
-    let spec = spec(&start.model, start, path);
+    let spec = spec(&start.model, start, path, manner.sandbox);
+    let program = &manner.program;
     Process::spawn(program, &spec).map_err(|error| format!("cannot run {}: {error}", program.display()))
 }
 
-fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
+fn spec(model: &Model, start: &Start, path: PathBuf, sandbox: bool) -> Spec {
     let config = &model.config;
     Spec {
         name: start.node.name.to_string(),
@@ -77,6 +88,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf) -> Spec {
         pooling: config.pooling,
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
+        sandbox,
         template: config.template.clone(),
         system: config.system.clone(),
         options: config.options.clone(),

@@ -10,11 +10,11 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["dispatch", "config"]),
     (3, &["node", "upstream", "worker", "library"]),
     (2, &["flight", "cache", "admission", "routing", "breaker"]),
-    (1, &["generation", "dialect", "telemetry", "error", "units"]),
+    (1, &["generation", "dialect", "telemetry", "error", "gguf", "units"]),
 ];
 
 /// The engine runs inside the worker process, beside the layers: it knows these and no others...
-const ENGINE_USES: &[&str] = &["engine", "generation", "error", "units", "telemetry"];
+const ENGINE_USES: &[&str] = &["engine", "generation", "gguf", "error", "units", "telemetry"];
 /// ...and only the entry knows it.
 const ENGINE_USERS: &[&str] = &["engine", "main", "cli"];
 

@@ -24,6 +24,10 @@ mod fixture;
 #[cfg(feature = "engine")]
 mod harness;
 #[cfg(feature = "engine")]
+mod hostile_files;
+#[cfg(feature = "engine")]
+mod hostile_templates;
+#[cfg(feature = "engine")]
 mod http;
 #[cfg(feature = "engine")]
 mod load;
@@ -37,5 +41,7 @@ mod openai_api;
 mod readme;
 #[cfg(feature = "engine")]
 mod resume;
+#[cfg(feature = "engine")]
+mod sandbox;
 #[cfg(feature = "engine")]
 mod tools;

@@ -8,12 +8,18 @@
 mod float;
 mod go;
 mod jinja;
+mod memory;
 
 pub use go::{GoTemplate, PromptData};
 pub use jinja::ChatTemplate;
+pub use memory::STACK;
 
 /// Most bytes a template may render.
 const MAX_OUTPUT: usize = 64 << 20;
+
+/// Longest source of a template. The longest known are some 30 KB. Chains (`a.b.b.b`, `1+1+1`) nest as deep as they are long, and
+/// what walks over them takes stack for each link, and at times all of their length again.
+const MAX_SOURCE: usize = 64 << 10;
 
 /// Why a template cannot be used, or not with this conversation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +57,8 @@ pub enum Limit {
     Depth,
     /// Bytes rendered.
     Output,
+    /// Bytes of its own.
+    Source,
 }
 
 impl std::fmt::Display for Limit {
@@ -58,6 +66,7 @@ impl std::fmt::Display for Limit {
         match self {
             Self::Steps => f.write_str("execution steps"),
             Self::Depth => f.write_str("nesting depth"),
+            Self::Source => write!(f, "{} KiB of source", MAX_SOURCE >> 10),
             Self::Output => write!(f, "{} MiB of output", MAX_OUTPUT >> 20),
         }
     }

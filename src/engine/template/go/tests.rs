@@ -272,4 +272,31 @@ proptest! {
             let _ = template.render_prompt(&data);
         }
     }
+
+    #[test]
+    fn no_damaged_template_and_no_conversation_panics(
+        removed in (any::<prop::sample::Index>(), 0..12_usize),
+        inserted in (any::<prop::sample::Index>(), r#"(\{\{|\}\}|end|else|range|\$|\.Role|index|slice|len|printf "%9v"|json|print|html|\(|\)|\||[-0-9]|\PC){0,3}"#),
+        turns in prop::collection::vec((0..4_usize, "(\\{\\{|\\}\\}|\n|\\PC){0,6}"), 0..6),
+        system in "\\PC{0,4}",
+    ) {
+        const SOURCE: &str = "{{ range $i, $m := .Messages }}{{ if eq $m.Role \"user\" }}U{{ $m.Content }}{{ else }}\
+            {{ $m.Role }}{{ range .ToolCalls }}{{ .Function.Name }}{{ json .Function.Arguments }}{{ end }}{{ end }}\
+            {{ end }}{{ range .Tools }}{{ .Function }}{{ end }}{{ printf \"%5.2v|%q\" .System .Prompt }}{{ slice .Prompt 0 1 }}";
+        let mut source: Vec<char> = format!("{SOURCE}{CHATML}").chars().collect();
+        let from = removed.0.index(source.len());
+        source.drain(from..(from + removed.1).min(source.len()));
+        let at = inserted.0.index(source.len());
+        source.splice(at..at, inserted.1.chars());
+        let source: String = source.into_iter().collect();
+        if let Ok(template) = GoTemplate::parse(&source) {
+            let roles = [Role::System, Role::User, Role::Assistant, Role::Tool];
+            let messages: Vec<_> = turns.iter().map(|(role, content)| text(roles[*role], content)).collect();
+            let tools = [tool()];
+            let data = PromptData { messages: &messages, tools: &tools, system: &system, ..PromptData::default() };
+            if let Ok(prompt) = template.render_prompt(&data) {
+                prop_assert!(prompt.len() <= crate::engine::template::MAX_OUTPUT);
+            }
+        }
+    }
 }

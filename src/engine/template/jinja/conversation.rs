@@ -40,6 +40,25 @@ pub(super) fn context(
     Value::from_pairs(variables)
 }
 
+/// About the bytes of a conversation.
+pub(super) fn size(messages: &[Message], tools: &[Json]) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let messages = messages.iter().map(|message| {
+        let texts = message.content.len() + text(&message.thinking) + text(&message.tool_name);
+        texts + message.tool_calls.iter().map(json_size).sum::<usize>()
+    });
+    messages.sum::<usize>() + tools.iter().map(json_size).sum::<usize>()
+}
+
+fn json_size(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(json_size).sum(),
+        Json::Object(fields) => fields.iter().map(|(key, field)| key.len() + json_size(field)).sum(),
+        _ => size_of::<Json>(),
+    }
+}
+
 fn message(message: &Message, shape: Shape) -> Value {
     let mut content = Value::from(message.content.as_str());
     if shape.content_parts {

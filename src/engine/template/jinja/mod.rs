@@ -2,9 +2,9 @@
 //! (`utils/chat_template_utils.py`): blocks trimmed, Python's methods and JSON, `raise_exception`, `strftime_now`,
 //! `break`/`continue` and `{% generation %}`. One leniency: a field of something undefined is undefined, not an error.
 //!
-//! Instructions, depth and output are limited; the engine offers no limit on the values that a template builds on its way, so
-//! one that doubles a string or nests a list forever can take its worker down. Only model files and the configuration bring
-//! such templates; what clients send is a [`GoTemplate`](super::GoTemplate), which limits values too.
+//! Instructions, depth and output are limited by the engine or here, and exceeding them is an error. The values that a template
+//! builds on its way are limited by [`limited`], which ends the worker. Only model files and the configuration bring such templates;
+//! what clients send is a [`GoTemplate`](super::GoTemplate), where that is an error too.
 
 mod conversation;
 mod json;
@@ -16,14 +16,18 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use time::OffsetDateTime;
 use time::format_description::parse_strftime_owned;
 
-use super::{Limit, MAX_OUTPUT, TemplateError};
+use super::memory::limited;
+use super::{Limit, MAX_OUTPUT, MAX_SOURCE, TemplateError};
 use crate::generation::{Message, Think};
-use conversation::{Shape, context};
+use conversation::{Shape, context, size};
 
 /// Instructions a rendering may take: some two seconds of work, and a hundred times what a thousand turns need.
 const FUEL: u64 = 50_000_000;
 /// Nested blocks, macros and loops. Keeps the interpreter within half a thread's usual stack.
 const MAX_DEPTH: usize = 200;
+/// Bytes of memory that a template may hold on its way, and so many times the conversation on top.
+const MEMORY: usize = 256 << 20;
+const MEMORY_FACTOR: usize = 64;
 /// The name the template has within its environment.
 const NAME: &str = "chat";
 
@@ -37,6 +41,9 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     /// Parses `source`. `bos` and `eos` are the texts of the model's special tokens, seen as `bos_token` and `eos_token`.
     pub fn jinja(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        if source.len() > MAX_SOURCE {
+            return Err(TemplateError::Limit(Limit::Source));
+        }
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| rejected(&error))?);
@@ -50,8 +57,8 @@ impl ChatTemplate {
         environment.add_function("strftime_now", strftime_now);
         environment.add_global("bos_token", bos);
         environment.add_global("eos_token", eos);
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
+        // Constant expressions are computed when it is parsed.
+        limited(MEMORY, || environment.add_template_owned(NAME, without_generation_tags(source)))
             .map_err(|error| rejected(&error))?;
         let mut template = Self { environment, shape: Shape::default() };
         let parts = Shape { content_parts: true, ..template.shape };
@@ -71,7 +78,11 @@ impl ChatTemplate {
         think: Option<&Think>,
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
-        let render = |shape| self.render(context(messages, tools, think, add_generation_prompt, shape));
+        let allowance = MEMORY.saturating_add(size(messages, tools).saturating_mul(MEMORY_FACTOR));
+        let render = |shape| {
+            let context = context(messages, tools, think, add_generation_prompt, shape);
+            limited(allowance, || self.render(context))
+        };
         match render(self.shape) {
             // Some templates (DeepSeek's) append a call's arguments to a string, so they need them as text.
             Err(error @ TemplateError::Render { .. })
@@ -87,7 +98,8 @@ impl ChatTemplate {
     fn shows_content(&self, shape: Shape) -> bool {
         const PROBE: &str = "arriero-probe";
         let probe = [Message { content: PROBE.into(), ..Message::default() }];
-        let prompt = self.render(context(&probe, &[], None, true, shape));
+        let context = context(&probe, &[], None, true, shape);
+        let prompt = limited(MEMORY, || self.render(context));
         prompt.is_ok_and(|prompt| prompt.contains(PROBE))
     }
 

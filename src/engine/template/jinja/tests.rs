@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::engine::template::STACK;
 use crate::generation::Role;
 
 const TOOL_JSON: &str = r#"{"type": "function", "function": {"name": "weather", "description": "Tell the weather in <town> & more", "parameters": {"type": "object", "properties": {"town": {"type": "string"}, "days": {"type": "integer"}}, "required": ["town"]}}}"#;
@@ -292,11 +293,111 @@ fn loops_recursion_and_floods_hit_their_limits() {
     assert!(matches!(error(deep), TemplateError::Render { .. }));
 }
 
+#[test]
+fn large_ranges_and_repetitions_are_refused() {
+    for source in [
+        "{% for a in range(10 ** 9) %}{% endfor %}",
+        "{{ 'a' * 10 ** 9 }}",
+        "{{ [1] * 10 ** 9 }}",
+        "{% set x = 'a' %}{{ x * 10 ** 9 }}",
+        "{{ 10 ** 10 ** 10 }}",
+    ] {
+        let refused = ChatTemplate::jinja(source, "", "")
+            .and_then(|template| template.render_chat(&[user("Hi")], &[], None, true));
+        assert!(refused.is_err(), "{source}: {refused:?}");
+    }
+}
+
+/// What of the longest source and the stack of the worker's threads the next test takes: the time grows with the square of it.
+const PART: usize = 4;
+
+/// As much of `link` as that allows, between `start` and `end`.
+fn chain(start: &str, link: &str, end: &str) -> String {
+    format!("{start}{}{end}", link.repeat(MAX_SOURCE / PART / link.len()))
+}
+
+/// Some chains are valid, and take stack for each of their links.
+#[test]
+fn no_nesting_that_fits_a_source_overflows_the_stack() {
+    let parse_all = || {
+        for (start, link, end) in [
+            ("{{ ", "(", " }}"),
+            ("{{ ", "[", " }}"),
+            ("{{ ", "{1:", " }}"),
+            ("{{ ", "not ", "1 }}"),
+            ("{{ ", "-", "1 }}"),
+            ("{{ a", ".b", " }}"),
+            ("{{ a", "[0]", " }}"),
+            ("{{ a", "|e", " }}"),
+            ("{{ a", "()", " }}"),
+            ("{{ 1", "+1", " }}"),
+            ("{{ a", "~a", " }}"),
+            ("{{ a", " is b", " }}"),
+            ("{{ a", " and a", " }}"),
+            ("{{ a", " if a else a", " }}"),
+            ("{{ a", " in a", " }}"),
+            ("", "{% if a %}", ""),
+            ("{% if a %}", "{% elif a %}", "{% endif %}"),
+            ("", "{% for a in b %}", ""),
+            ("", "{% macro a() %}", ""),
+            ("", "{% generation %}", ""),
+            ("", "{{", ""),
+            ("", "{%", ""),
+            ("", "{#", ""),
+        ] {
+            if let Ok(template) = ChatTemplate::jinja(&chain(start, link, end), "", "") {
+                let _ = template.render_chat(&[user("Hi")], &[], None, true);
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK / PART).spawn(parse_all).unwrap().join().unwrap();
+    let long = " ".repeat(MAX_SOURCE + 1);
+    assert_eq!(ChatTemplate::jinja(&long, "", "").unwrap_err(), TemplateError::Limit(Limit::Source));
+}
+
+/// Every fixture, for the fuzzer to damage.
+const SOURCES: [&str; 5] =
+    [QWEN, LLAMA, MISTRAL, include_str!("fixtures/granite.jinja"), include_str!("fixtures/python.jinja")];
+
+fn conversation() -> impl Strategy<Value = Vec<Message>> {
+    let message = prop_oneof![
+        "\\PC{0,8}".prop_map(|content| user(&content)),
+        "(<think>|</think>|\\{\\{|\n|\\PC){0,6}".prop_map(|content| assistant(&content)),
+        "\\PC{0,8}".prop_map(|content| system(&content)),
+        "\\PC{0,8}".prop_map(|content| result(&content)),
+        Just(call()),
+    ];
+    prop::collection::vec(message, 0..6)
+}
+
 proptest! {
     #[test]
     fn no_source_panics(source in r#"(\{%-? ?(if|for m in|endfor|endif|set x =|macro f\(a\)|endmacro|else|generation) ?|messages|-?%\}|\{\{|\}\}|\[1:\]|\||tojson|\(|\)|\.|'| |\n|\PC){0,24}"#) {
         if let Ok(template) = ChatTemplate::jinja(&source, "", "") {
             let _ = template.render_chat(&[user("Hi"), call()], &tools(), None, true);
+        }
+    }
+
+    #[test]
+    fn no_damaged_template_and_no_conversation_panics(
+        source in prop::sample::select(SOURCES.to_vec()),
+        removed in (any::<prop::sample::Index>(), 0..12_usize),
+        inserted in (any::<prop::sample::Index>(), r#"(\{%|%\}|\{\{|\}\}|endfor|endif|else|\[-1\]|\|length|\|tojson|\|join| ~ | \* |\(|\)|messages|loop\.index|[0-9]|\PC){0,3}"#),
+        messages in conversation(),
+        has_tools in any::<bool>(),
+        prompts in any::<bool>(),
+    ) {
+        let mut source: Vec<char> = source.chars().collect();
+        let from = removed.0.index(source.len());
+        source.drain(from..(from + removed.1).min(source.len()));
+        let at = inserted.0.index(source.len());
+        source.splice(at..at, inserted.1.chars());
+        let source: String = source.into_iter().collect();
+        if let Ok(template) = ChatTemplate::jinja(&source, "<s>", "</s>") {
+            let tools = if has_tools { tools() } else { Vec::new() };
+            if let Ok(prompt) = template.render_chat(&messages, &tools, None, prompts) {
+                prop_assert!(prompt.len() <= MAX_OUTPUT);
+            }
         }
     }
 }
