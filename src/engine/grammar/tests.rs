@@ -103,7 +103,7 @@ fn an_invalid_schema_is_refused_with_the_reason() {
 
 #[test]
 fn a_mistake_deep_in_a_schema_is_named_by_its_path() {
-    let refusal = |schema: Value| grammars().check(&schema, "format").unwrap_err().message;
+    let refusal = |schema: Value| grammars().mistake(&schema, "format").unwrap().message;
     let schema = json!({"type": "object", "properties": {
         "good": {"type": "string"},
         "bad name": {"type": "array", "items": {"anyOf": [{"type": "null"}, {"type": "nonsense"}]}},
@@ -132,7 +132,7 @@ fn outlined(template: &str, several: bool, seed: u64) -> Vec<Content> {
         "additionalProperties": false,
         "$defs": {"digit": {"type": "integer", "minimum": 0, "maximum": 9}},
     });
-    let tools = vec![("f", grammars.spaced(schema.clone())), ("g", grammars.spaced(schema))];
+    let tools = vec![("f", spaced(schema.clone())), ("g", spaced(schema))];
     let calls = outline::Calls { frame: &family.frame, tools, several };
     let outline = Outline { special: &[], thinking: None, calls: Some(calls), content: None };
     let text = noise_under(grammars.lark(outline.lark()).unwrap(), seed).unwrap();
