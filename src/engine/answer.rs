@@ -135,6 +135,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::parse::{Calls, Family, Offer};
     use super::*;
 
@@ -216,5 +218,28 @@ mod tests {
         let mut answer = Answer::new(&["STOP".to_owned()]).read_by(reader(1), vec![]);
         assert_eq!(answer.push(1, b"<tool_call>{", None), Step::More(vec![]));
         assert_eq!(answer.push(2, b"STOP", None), Step::Stopped(delta("<tool_call>{", &[1])));
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_comes_once_and_in_order(
+            pieces in proptest::collection::vec(
+                prop::sample::select(vec!["<tool_call>", "{\"name\": \"f\"}", "</tool", "_call>", "a", "\n", "ß", ""]), 0..12
+            ),
+        ) {
+            let mut answer = Answer::new(&[]).read_by(reader(usize::MAX), vec![]);
+            let mut events = Vec::new();
+            for (token, piece) in (0..).zip(&pieces) {
+                let Step::More(more) = answer.push(token, piece.as_bytes(), None) else { panic!("no stop") };
+                events.extend(more);
+            }
+            events.extend(answer.finish());
+            let tokens: Vec<Token> = events.into_iter().flat_map(|event| match event {
+                Event::Delta(delta) => delta.tokens,
+                Event::ToolCall { tokens, .. } => tokens,
+                other => panic!("{other:?}"),
+            }).collect();
+            prop_assert_eq!(tokens, (0..pieces.len() as Token).collect::<Vec<_>>());
+        }
     }
 }

@@ -39,20 +39,9 @@ impl Grammars {
             let made = gbnf::lark(grammar).and_then(|lark| self.lark(lark));
             return made.map(Some).map_err(|reason| invalid(&format!("invalid grammar: {reason}")));
         }
-        let Some(schema) = self.schema(format)? else { return Ok(None) };
-        let made = self.compile(TopLevelGrammar::from_json_schema(schema));
-        made.map(Some).map_err(|reason| invalid(&format!("invalid JSON schema in format: {reason}")))
-    }
-
-    /// The schema of a request's answer, as a part of a grammar; `None` for what is not JSON.
-    pub fn schema(&self, format: &Format) -> Result<Option<Value>, Failure> {
-        let schema = match format {
-            Format::Text | Format::Grammar(_) => return Ok(None),
-            Format::Json => json!({"type": "object"}),
-            Format::Schema(schema) => schema.clone(),
-        };
-        self.check(&schema, "format")?;
-        Ok(Some(self.spaced(schema)))
+        let Some(schema) = schema(format) else { return Ok(None) };
+        let made = self.compile_schema(&schema);
+        made.map(Some).map_err(|reason| self.explain(&schema, "format", reason))
     }
 
     /// The constraint of a grammar in llguidance's Lark. Errors in its words.
@@ -60,31 +49,44 @@ impl Grammars {
         self.compile(TopLevelGrammar::from_lark(grammar))
     }
 
-    /// A schema with bounded white space.
-    pub fn spaced(&self, schema: Value) -> Value {
-        let Value::Object(mut fields) = schema else { return schema };
-        fields.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
-        Value::Object(fields)
+    /// What is wrong with `schema`, found at `place` of a request: the smallest part that cannot be used. `None` if it can.
+    pub fn mistake(&self, schema: &Value, place: &str) -> Option<Failure> {
+        self.compile_schema(schema).err().map(|reason| self.explain(schema, place, reason))
     }
 
-    /// Whether `schema`, found at `place` of a request, can be used. The error points to the part that cannot.
-    pub fn check(&self, schema: &Value, place: &str) -> Result<(), Failure> {
-        let refusal = |part: &Value| match part {
-            Value::Object(_) => {
-                self.compile(TopLevelGrammar::from_json_schema(self.spaced(part.clone()))).err()
-            }
-            _ => Some("a JSON schema must be an object".to_owned()),
-        };
-        let Some(reason) = refusal(schema) else { return Ok(()) };
-        let at = mistake::pointer(schema, &reason, refusal)
+    fn explain(&self, schema: &Value, place: &str, reason: String) -> Failure {
+        let at = mistake::pointer(schema, &reason, |part| self.compile_schema(part).err())
             .map_or(String::new(), |pointer| format!(" at {pointer}"));
-        Err(invalid(&format!("invalid JSON schema in {place}{at}: {reason}")))
+        invalid(&format!("invalid JSON schema in {place}{at}: {reason}"))
+    }
+
+    fn compile_schema(&self, schema: &Value) -> Result<Constraint, String> {
+        if !schema.is_object() {
+            return Err("a JSON schema must be an object".to_owned());
+        }
+        self.compile(TopLevelGrammar::from_json_schema(spaced(schema.clone())))
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
         let matcher = Matcher::new(self.0.create_parser(grammar));
         matcher.get_error().map_or(Ok(Constraint(matcher)), |reason| Err(reason.trim().to_owned()))
     }
+}
+
+/// The schema that `format` asks for; `None` for what is not JSON.
+pub fn schema(format: &Format) -> Option<Value> {
+    match format {
+        Format::Text | Format::Grammar(_) => None,
+        Format::Json => Some(json!({"type": "object"})),
+        Format::Schema(schema) => Some(schema.clone()),
+    }
+}
+
+/// A schema with bounded white space, as a part of a grammar.
+pub fn spaced(schema: Value) -> Value {
+    let Value::Object(mut fields) = schema else { return schema };
+    fields.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
+    Value::Object(fields)
 }
 
 fn invalid(message: &str) -> Failure {

@@ -2,8 +2,8 @@
 //! socket ([`crate::generation::seam`]). It knows the canonical types and llama.cpp, nothing of the proxy.
 //!
 //! ```text
-//! serve ── prepares (prompt, job, embed, grammar) on blocking threads ── command ──► scheduler | embed, on one thread:
-//!                                                                          slot ► sequence ► sampling ► answer ► events
+//! serve ── prepares (prompt, speech, job, embed, grammar) on blocking threads ── command ──► scheduler | embed, on one thread:
+//!                                                                  slot ► sequence ► sampling ► answer ► parse ► events
 //! ```
 
 mod answer;

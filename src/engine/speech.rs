@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::grammar::{Constraint, Grammars};
+use super::grammar::{Constraint, Grammars, schema, spaced};
 use super::model::Model;
 use super::parse::outline::{self, Outline};
 use super::parse::{Calls, Family, Offer, Parser, Thinking};
@@ -71,10 +71,13 @@ impl Reading {
             thinking.map(|(marks, opened)| Thinking::new(marks, opened)),
             tools.as_ref().map(|tools| Calls::new(family, offer(tools))),
         );
-        let is_read = thinking.is_some() || tools.is_some();
+        let is_read = |mark: &&str| match model.speech.thinking {
+            Some(marks) if [marks.open, marks.close].contains(mark) => thinking.is_some(),
+            _ => tools.is_some(),
+        };
         Ok(Self {
             parser,
-            shown: special.iter().filter(|_| is_read).map(|(_, token)| *token).collect(),
+            shown: special.iter().filter(|(mark, _)| is_read(mark)).map(|(_, token)| *token).collect(),
             constraint: constraint(model, generation, thinking, tools.as_ref())?,
         })
     }
@@ -91,6 +94,7 @@ fn thinking(model: &Model, generation: &Generation, prompt: &Prompt) -> Option<(
     Some((marks, model.detokenize(tail).trim_end().ends_with(marks.open)))
 }
 
+/// Free text, unless a format is asked for or a call is forced. With a format an answer may still be a call instead.
 fn constraint(
     model: &Model,
     generation: &Generation,
@@ -102,27 +106,23 @@ fn constraint(
         return Ok(None);
     }
     let grammars = model.grammars()?;
-    if matches!(generation.format, Format::Grammar(_)) && !is_forced {
+    let is_grammar = matches!(generation.format, Format::Grammar(_)) && !is_forced;
+    if is_grammar || (thinking.is_none() && tools.is_none()) {
         return grammars.constraint(&generation.format);
     }
-    let content = if is_forced { None } else { grammars.schema(&generation.format)? };
-    let Some(tools) = tools else {
-        if thinking.is_none() {
-            return grammars.constraint(&generation.format);
-        }
-        let outline =
-            Outline { special: &model.speech.special, thinking, calls: None, content: content.as_ref() };
-        return grammars.lark(outline.lark()).map(Some).map_err(|reason| invalid(&reason));
-    };
-    let calls = outline::Calls {
+    let content = schema(&generation.format).filter(|_| !is_forced).map(spaced);
+    let calls = tools.map(|tools| outline::Calls {
         frame: &model.speech.family.frame,
-        tools: tools.offered.iter().map(|tool| (tool.name, grammars.spaced(tool.parameters()))).collect(),
+        tools: tools.offered.iter().map(|tool| (tool.name, spaced(tool.parameters()))).collect(),
         several: tools.several,
+    });
+    let outline = Outline { special: &model.speech.special, thinking, calls, content: content.as_ref() };
+    let refused = |reason: String| {
+        let of_format = || grammars.mistake(content.as_ref()?, "format");
+        let mistake = tools.and_then(|tools| tools.mistake(grammars)).or_else(of_format);
+        mistake.unwrap_or_else(|| invalid(&format!("no grammar can be made of the request: {reason}")))
     };
-    let outline =
-        Outline { special: &model.speech.special, thinking, calls: Some(calls), content: content.as_ref() };
-    let made = grammars.lark(outline.lark());
-    made.map(Some).map_err(|reason| tools.blame(grammars).unwrap_or_else(|| invalid(&reason)))
+    grammars.lark(outline.lark()).map(Some).map_err(refused)
 }
 
 /// The tools of a request, as far as it lets the model call them.
@@ -162,10 +162,10 @@ impl<'a> Tools<'a> {
     }
 
     /// What is wrong with the first schema that cannot be used.
-    fn blame(&self, grammars: &Grammars) -> Option<Failure> {
+    fn mistake(&self, grammars: &Grammars) -> Option<Failure> {
         self.offered.iter().find_map(|tool| {
             let place = format!("tools[{}].function.parameters", tool.index);
-            grammars.check(&tool.parameters(), &place).err()
+            grammars.mistake(&tool.parameters(), &place)
         })
     }
 }
@@ -189,4 +189,58 @@ impl<'a> Tool<'a> {
 
 fn invalid(message: &str) -> Failure {
     Failure { code: FailureCode::InvalidRequest, message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn generation(choice: &Value, tools: &Value) -> Generation {
+        let input = json!({"kind": "chat", "messages": [], "tools": tools});
+        serde_json::from_value(json!({"model": "m", "input": input, "tool_choice": choice})).unwrap()
+    }
+
+    fn tools() -> Value {
+        let schema = json!({"properties": {"a": {"type": "string"}}});
+        let nameless = json!({"type": "function", "function": {}});
+        json!([nameless, {"function": {"name": "f", "parameters": schema}}, {"function": {"name": "g"}}])
+    }
+
+    #[test]
+    fn a_choice_narrows_the_tools_and_the_number_of_calls() {
+        let offered = |choice: Value| {
+            let generation = generation(&choice, &tools());
+            let tools = Tools::of(&generation).unwrap().unwrap();
+            let names: String = tools.offered.iter().map(|tool| tool.name).collect();
+            (names, tools.offered[0].index, tools.is_forced, tools.several)
+        };
+        assert_eq!(offered(json!({"kind": "auto"})), ("fg".into(), 1, false, true));
+        assert_eq!(offered(json!({"kind": "required"})), ("fg".into(), 1, true, true));
+        assert_eq!(offered(json!({"kind": "function", "name": "g"})), ("g".into(), 2, true, false));
+        let unknown = generation(&json!({"kind": "function", "name": "h"}), &tools());
+        assert!(Tools::of(&unknown).is_err());
+        assert!(Tools::of(&generation(&json!({"kind": "auto"}), &json!([]))).unwrap().is_none());
+    }
+
+    #[test]
+    fn arguments_are_an_object_whatever_the_schema_leaves_out() {
+        let generation = generation(&json!({"kind": "auto"}), &tools());
+        let tools = Tools::of(&generation).unwrap().unwrap();
+        let schema = json!({"properties": {"a": {"type": "string"}}, "type": "object"});
+        assert_eq!(tools.offered[0].parameters(), schema);
+        assert_eq!(tools.offered[1].parameters(), json!({"type": "object"}));
+    }
+
+    #[test]
+    fn a_model_that_can_think_does_unless_told_otherwise() {
+        let mut asked = generation(&json!({"kind": "auto"}), &json!([]));
+        let thinker = Speech::of("<think></think><tool_call>", |mark| (mark == "</think>").then_some(7));
+        assert_eq!(thinker.special, [("</think>", 7)]);
+        assert_eq!(thinker.think(&asked), Some(Think::Switch(true)));
+        assert_eq!(Speech::default().think(&asked), None);
+        asked.think = Some(Think::Switch(false));
+        assert_eq!(thinker.think(&asked), Some(Think::Switch(false)));
+    }
 }

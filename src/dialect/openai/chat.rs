@@ -111,7 +111,7 @@ mod tests {
         call, chunks, done, event, generation, logprob, refused, stream, text, whole,
     };
     use crate::dialect::{Endpoint, Whole, Work};
-    use crate::generation::{Delta, Event, Generation};
+    use crate::generation::{Delta, Event, Generation, ToolChoice};
 
     fn with(more: Value) -> Value {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
@@ -249,6 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn tools_and_the_choice_among_them_become_canonical() {
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        let call =
+            |choice: &str| chat(json!({"tools": tools, "tool_choice": choice, "parallel_tool_calls": false}));
+        let required = call("required");
+        let generation = generation(&required);
+        assert_eq!(generation.tool_choice, ToolChoice::Required);
+        assert!(!generation.parallel_tool_calls && parsed(json!({})).parallel_tool_calls);
+        assert!(required.needs.iter().any(|(capability, _)| *capability == Capability::Tools));
+        assert_eq!(call("none").needs.len(), 1, "no tools, nothing needed");
+    }
+
+    #[test]
     fn an_effort_never_fails_a_model_that_cannot_think() {
         for effort in ["minimal", "low", "medium", "high", "xhigh"] {
             let call = chat(json!({"reasoning_effort": effort}));
@@ -317,7 +330,10 @@ mod tests {
         let delta = Delta { thinking: "hm".into(), logprobs: vec![entry], ..Delta::default() };
         let chunks = chunks(&stream(&mut *call.render, &[Event::Delta(delta)]));
         let choice = &chunks[0]["choices"][0];
-        assert_eq!(choice["delta"], json!({"role": "assistant", "content": "", "reasoning": "hm"}));
+        assert_eq!(
+            choice["delta"],
+            json!({"role": "assistant", "content": "", "reasoning": "hm", "reasoning_content": "hm"})
+        );
         assert_eq!(
             choice["logprobs"],
             json!({"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]})
@@ -344,7 +360,7 @@ mod tests {
                 {"index": 0, "message": {"role": "assistant", "content": "a", "tool_calls": [
                     {"id": "call_0", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
                     "finish_reason": "tool_calls"},
-                {"index": 1, "message": {"role": "assistant", "content": "b", "reasoning": "hm"},
+                {"index": 1, "message": {"role": "assistant", "content": "b", "reasoning": "hm", "reasoning_content": "hm"},
                     "finish_reason": "length"}
             ])
         );

@@ -93,8 +93,11 @@ impl Message<'_> {
         out.put_slice(b"\"content\":");
         json::string(out, self.text);
         if !self.thinking.is_empty() {
-            out.put_slice(b",\"reasoning\":");
-            json::string(out, self.thinking);
+            // Ollama's name, and the one of llama-server and most others: clients know either.
+            for name in [&b",\"reasoning\":"[..], b",\"reasoning_content\":"] {
+                out.put_slice(name);
+                json::string(out, self.thinking);
+            }
         }
         if !self.tool_calls.is_empty() {
             out.put_slice(b",\"tool_calls\":");

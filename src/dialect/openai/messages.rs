@@ -14,6 +14,7 @@ object! {
         "role" => role: String,
         "content" => content: Value,
         "reasoning" => reasoning: String,
+        "reasoning_content" => reasoning_content: String,
         "name" => name: String,
         "tool_calls" => tool_calls: Vec<ToolCallBody>,
         "tool_call_id" => tool_call_id: String,
@@ -62,7 +63,7 @@ pub(in crate::dialect) fn canonical(bodies: Vec<MessageBody>) -> Result<(Vec<Mes
         messages.push(Message {
             role,
             content,
-            thinking: body.reasoning.filter(|text| !text.is_empty()),
+            thinking: body.reasoning.or(body.reasoning_content).filter(|text| !text.is_empty()),
             tool_calls: tool_calls.collect::<Result<_, _>>()?,
             tool_name,
             tool_call_id,

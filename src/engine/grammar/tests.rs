@@ -202,7 +202,7 @@ fn outlined(template: &str, several: bool, seed: u64) -> Vec<Content> {
         "additionalProperties": false,
         "$defs": {"digit": {"type": "integer", "minimum": 0, "maximum": 9}},
     });
-    let tools = vec![("f", grammars.spaced(schema.clone())), ("g", grammars.spaced(schema))];
+    let tools = vec![("f", spaced(schema.clone())), ("g", spaced(schema))];
     let calls = outline::Calls { frame: &family.frame, tools, several };
     let outline = Outline { special: &[], thinking: None, calls: Some(calls), content: None };
     let text = noise_under(grammars.lark(outline.lark()).unwrap(), seed).unwrap();
