@@ -30,7 +30,7 @@ pub(super) struct Replica {
 enum Phase {
     Down,
     Loading { start: Start, since: Instant, progress: f32, moved: Instant },
-    Ready(Service),
+    Ready(Box<Service>),
     Leaving { start: Start, why: Leaving },
 }
 
@@ -140,7 +140,7 @@ impl Replica {
                 out.push(Action::Loaded(start.clone(), took));
                 out.push(Action::Admit(start.clone()));
                 self.failed_loads = 0;
-                self.phase = Phase::Ready(Service::new(start, health, now));
+                self.phase = Phase::Ready(Box::new(Service::new(start, health, now)));
             }
             (Phase::Loading { progress, moved, .. }, Report::Health(health))
                 if health.progress > *progress =>
