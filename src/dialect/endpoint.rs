@@ -207,6 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn the_path_decides_the_dialect_of_errors_known_or_not() {
+        for (path, dialect) in [
+            ("/v1", Dialect::OpenAi),
+            ("/v1/nothing", Dialect::OpenAi),
+            ("/v1x", Dialect::Ollama),
+            ("/api/chat", Dialect::Ollama),
+            ("/tokenize", Dialect::LlamaServer),
+            ("/tokenize/x", Dialect::Ollama),
+        ] {
+            assert_eq!(Dialect::of(path), dialect, "{path}");
+        }
+    }
+
+    #[test]
     fn head_works_where_ollama_has_it_and_nowhere_else() {
         for path in ["/", "/api/version", "/api/tags", "/api/blobs/sha256:00"] {
             assert!(of(Method::HEAD, path).is_ok(), "{path}");

@@ -1,5 +1,9 @@
 //! Models of pure noise, confined.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::engine::draw::uniform;
 use crate::engine::parse::outline::{self, Outline};
@@ -159,6 +163,93 @@ fn a_grammar_takes_what_it_says_and_nothing_else() {
     ] {
         taken.iter().for_each(|text| assert!(takes(gbnf, text), "{gbnf} takes {text:?}"));
         refused.iter().for_each(|text| assert!(!takes(gbnf, text), "{gbnf} refuses {text:?}"));
+    }
+}
+
+/// A grammar as a tree, to be written and to be followed.
+#[derive(Clone, Debug)]
+enum Node {
+    Text(String),
+    Class(bool, char, char),
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Times(Box<Node>, usize, Option<usize>),
+}
+
+impl Node {
+    fn gbnf(&self) -> String {
+        let each = |nodes: &[Self]| nodes.iter().map(Self::gbnf).collect::<Vec<_>>();
+        match self {
+            Self::Text(text) => format!("\"{text}\""),
+            Self::Class(negated, from, to) => format!("[{}{from}-{to}]", if *negated { "^" } else { "" }),
+            Self::All(nodes) => format!("({})", each(nodes).join(" ")),
+            Self::Any(nodes) => format!("({})", each(nodes).join(" | ")),
+            Self::Times(node, 0, Some(1)) => format!("{}?", node.gbnf()),
+            Self::Times(node, 0, None) => format!("{}*", node.gbnf()),
+            Self::Times(node, 1, None) => format!("{} +", node.gbnf()),
+            Self::Times(node, least, None) => format!("{}{{{least},}}", node.gbnf()),
+            Self::Times(node, least, Some(most)) => format!("{}{{{least},{most}}}", node.gbnf()),
+        }
+    }
+
+    /// Where it can end that begins at `start`.
+    fn ends(&self, text: &str, start: usize) -> BTreeSet<usize> {
+        match self {
+            Self::Text(expected) => {
+                text[start..].starts_with(expected).then_some(start + expected.len()).into_iter().collect()
+            }
+            Self::Class(negated, from, to) => {
+                let next =
+                    text[start..].chars().next().filter(|next| (from..=to).contains(&next) != *negated);
+                next.map(|_| start + 1).into_iter().collect()
+            }
+            Self::All(nodes) => nodes.iter().fold(BTreeSet::from([start]), |starts, node| {
+                starts.into_iter().flat_map(|start| node.ends(text, start)).collect()
+            }),
+            Self::Any(nodes) => nodes.iter().flat_map(|node| node.ends(text, start)).collect(),
+            Self::Times(node, least, most) => {
+                let (mut reached, mut found) = (BTreeSet::from([start]), BTreeSet::new());
+                // A text this short is at its end before anything could be repeated more often.
+                for times in 0..=most.unwrap_or(least + text.len() + 1) {
+                    if times >= *least {
+                        found.extend(&reached);
+                    }
+                    reached = reached.into_iter().flat_map(|start| node.ends(text, start)).collect();
+                }
+                found
+            }
+        }
+    }
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let leaf = prop_oneof![
+        "[abc]{1,2}".prop_map(Node::Text),
+        (any::<bool>(), proptest::char::range('a', 'b'), proptest::char::range('b', 'c'))
+            .prop_map(|(negated, from, to)| Node::Class(negated, from, to)),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 1..4).prop_map(Node::All),
+            proptest::collection::vec(inner.clone(), 1..4).prop_map(Node::Any),
+            (inner, 0usize..3, proptest::option::of(1usize..3)).prop_map(|(node, least, more)| {
+                Node::Times(Box::new(node), least, more.map(|more| least + more))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn a_grammar_takes_what_a_plain_search_takes(
+        node in node(), texts in proptest::collection::vec("[abc]{0,5}", 12)
+    ) {
+        let gbnf = format!("root ::= first\nfirst ::= {}", node.gbnf());
+        for text in &texts {
+            let expected = node.ends(text, 0).contains(&text.len());
+            prop_assert_eq!(takes(&gbnf, text), expected, "{} {:?}", gbnf, text);
+        }
     }
 }
 
