@@ -30,7 +30,7 @@ pub(super) enum Instruction {
 #[derive(Clone, Debug)]
 pub(super) enum Report {
     /// It answered.
-    Health(Health),
+    Health(Box<Health>),
     /// It did not answer in time, or not with a health.
     Missed,
 }

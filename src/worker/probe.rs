@@ -21,7 +21,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(super) async fn probe(socket: &Path, delay: Duration, patience: Duration) -> Report {
     tokio::time::sleep(delay).await;
     match tokio::time::timeout(patience, health(socket)).await {
-        Ok(Ok(health)) => Report::Health(health),
+        Ok(Ok(health)) => Report::Health(Box::new(health)),
         Ok(Err(_)) | Err(_) => Report::Missed,
     }
 }

@@ -140,7 +140,7 @@ impl Replica {
                 out.push(Action::Loaded(start.clone(), took));
                 out.push(Action::Admit(start.clone()));
                 self.failed_loads = 0;
-                self.phase = Phase::Ready(Box::new(Service::new(start, health, now)));
+                self.phase = Phase::Ready(Box::new(Service::new(start, *health, now)));
             }
             (Phase::Loading { progress, moved, .. }, Report::Health(health))
                 if health.progress > *progress =>
@@ -149,7 +149,7 @@ impl Replica {
                 *moved = now;
             }
             (Phase::Ready(service), Report::Health(health)) => {
-                service.answered(health, now, out);
+                service.answered(*health, now, out);
                 if service.silence(now) >= SILENCE {
                     let why = service.unresponsive("it had work but stopped decoding", now);
                     self.leave(Instruction::Kill, why, out);

@@ -296,7 +296,7 @@ mod tests {
         }
 
         fn health(&mut self, worker: &str, state: State, progress: f32) -> &mut Self {
-            self.report(worker, Report::Health(Health { state, progress, ..Health::default() }))
+            self.report(worker, Report::Health(Box::new(Health { state, progress, ..Health::default() })))
         }
 
         fn ready(&mut self, worker: &str) -> &mut Self {
@@ -512,13 +512,13 @@ mod tests {
         let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
         let health = |busy, last_decode_ms| {
             let progress = 1.0;
-            Report::Health(Health {
+            Report::Health(Box::new(Health {
                 state: State::Ready,
                 progress,
                 busy,
                 last_decode_ms,
                 ..Health::default()
-            })
+            }))
         };
         stage.request(&m).ready("m-0").events();
         stage.after(100 * SECOND).report("m-0", health(0, Some(100_000)));
