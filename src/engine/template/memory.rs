@@ -11,7 +11,7 @@ use std::cell::Cell;
 /// nested, for dropping a nested list takes stack for each level.
 const OVERHEAD: usize = 1 << 10;
 
-/// Stack of the threads that render: 512 bytes for each level that [`OVERHEAD`] leaves of the limit on a short conversation.
+/// Stack of the threads that render: 512 bytes for each level that `OVERHEAD` leaves of the limit on a short conversation.
 /// Address space, of which nothing is used until it is needed.
 pub const STACK: usize = 64 << 20;
 
