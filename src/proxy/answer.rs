@@ -86,54 +86,42 @@ async fn run(
                 gathered(proxy, session, ctx, choices, render, deadline).await
             };
         }
+        // On the heap, so that streams, which share this function, do not pay for the size of these.
         Work::Embed(embedding) => {
-            // On the heap, so that streams, which share this function, do not pay for its size.
             let work = Box::pin(proxy.dispatch.embed(&target, call.keep_alive, embedding));
-            match patiently(session, deadline, work).await {
-                Ok((embeddings, route)) => {
-                    let spent = read(ctx, route, embeddings.prompt_tokens);
-                    match render.embeddings(&embeddings, &spent) {
-                        Ok(body) => body,
-                        Err(error) => return Ok(Err(error.into())),
-                    }
-                }
-                Err(cut) => return Ok(Err(cut)),
-            }
+            patiently(session, deadline, work).await.and_then(|(embeddings, route)| {
+                let spent = read(ctx, route, embeddings.prompt_tokens);
+                Ok(render.embeddings(&embeddings, &spent)?)
+            })
         }
         Work::Rank(ranking) => {
-            match patiently(session, deadline, Box::pin(proxy.dispatch.rank(&target, ranking))).await {
-                Ok((scores, route)) => {
-                    read(ctx, route, scores.prompt_tokens);
-                    match render.scores(&scores) {
-                        Ok(body) => body,
-                        Err(error) => return Ok(Err(error.into())),
-                    }
-                }
-                Err(cut) => return Ok(Err(cut)),
-            }
+            let work = Box::pin(proxy.dispatch.rank(&target, ranking));
+            patiently(session, deadline, work).await.and_then(|(scores, route)| {
+                read(ctx, route, scores.prompt_tokens);
+                Ok(render.scores(&scores)?)
+            })
         }
         Work::Ask(question) => {
-            match patiently(session, deadline, Box::pin(proxy.dispatch.ask(&target, question))).await {
-                Ok((reply, route)) => {
-                    ctx.route = Some(route);
-                    render.reply(&reply)
-                }
-                Err(cut) => return Ok(Err(cut)),
-            }
+            let work = Box::pin(proxy.dispatch.ask(&target, question));
+            patiently(session, deadline, work).await.map(|(reply, route)| {
+                ctx.route = Some(route);
+                render.reply(&reply)
+            })
         }
         Work::Load => {
             let from = Instant::now();
-            match patiently(session, deadline, proxy.dispatch.load(&target, call.keep_alive)).await {
-                Ok(()) => render.loaded(true, &spent(ctx, from.elapsed())),
-                Err(cut) => return Ok(Err(cut)),
-            }
+            let loaded = patiently(session, deadline, proxy.dispatch.load(&target, call.keep_alive)).await;
+            loaded.map(|()| render.loaded(true, &spent(ctx, from.elapsed())))
         }
         Work::Unload => {
             proxy.dispatch.unload(&target);
-            render.loaded(false, &spent(ctx, Duration::ZERO))
+            Ok(render.loaded(false, &spent(ctx, Duration::ZERO)))
         }
     };
-    reply::json(proxy, session, ctx, body).await.map(Ok)
+    match body {
+        Ok(body) => reply::json(proxy, session, ctx, body).await.map(Ok),
+        Err(cut) => Ok(Err(cut)),
+    }
 }
 
 /// Writes events as they come. Nothing is written before the first one, so that a failure until then is a plain error.

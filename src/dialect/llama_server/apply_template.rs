@@ -1,12 +1,11 @@
 //! `POST /apply-template`: `{"messages":[…]}` to `{"prompt"}`, the text that the model's chat template makes of them.
 
-use bytes::{BufMut, BytesMut};
 use serde_json::{Map, Value};
 
-use super::{ask, required};
+use super::{TextField, ask, required};
 use crate::dialect::json::{self, object};
 use crate::dialect::openai::messages::{self, MessageBody};
-use crate::dialect::{Call, Question, Render, Reply};
+use crate::dialect::{Call, Question};
 use crate::error::Error;
 use crate::generation::{Format, Generation, Input, Options, ToolChoice};
 
@@ -35,20 +34,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         shift: true,
         resume: None,
     };
-    Ok(ask(body.model, Question::Render(Box::new(conversation)), Prompt))
-}
-
-/// Renders the prompt.
-struct Prompt;
-
-impl Render for Prompt {
-    fn reply(&mut self, reply: &Reply) -> Vec<u8> {
-        let Reply::Text(text) = reply else { return Vec::new() };
-        let mut out = BytesMut::from(&b"{\"prompt\":"[..]);
-        json::string(&mut out, &text.text);
-        out.put_u8(b'}');
-        out.into()
-    }
+    Ok(ask(body.model, Question::Render(Box::new(conversation)), TextField("prompt")))
 }
 
 #[cfg(test)]
@@ -57,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::dialect::testing::{call, refused};
-    use crate::dialect::{Endpoint, Work};
+    use crate::dialect::{Endpoint, Reply, Work};
     use crate::generation::seam::Text;
 
     #[test]

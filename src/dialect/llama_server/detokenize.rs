@@ -1,10 +1,8 @@
 //! `POST /detokenize`: `{"tokens":[…]}` to `{"content"}`.
 
-use bytes::{BufMut, BytesMut};
-
-use super::{ask, required};
+use super::{TextField, ask, required};
 use crate::dialect::json::{self, object};
-use crate::dialect::{Call, Question, Render, Reply};
+use crate::dialect::{Call, Question};
 use crate::error::Error;
 use crate::generation::seam::Tokens;
 
@@ -19,20 +17,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let body: Body = json::read(body)?;
     let tokens = body.tokens.ok_or_else(|| required("tokens"))?;
     let question = Question::Detokenize(Tokens { tokens, pieces: Vec::new() });
-    Ok(ask(body.model, question, Content))
-}
-
-/// Renders the text.
-struct Content;
-
-impl Render for Content {
-    fn reply(&mut self, reply: &Reply) -> Vec<u8> {
-        let Reply::Text(text) = reply else { return Vec::new() };
-        let mut out = BytesMut::from(&b"{\"content\":"[..]);
-        json::string(&mut out, &text.text);
-        out.put_u8(b'}');
-        out.into()
-    }
+    Ok(ask(body.model, question, TextField("content")))
 }
 
 #[cfg(test)]
@@ -41,7 +26,7 @@ mod tests {
 
     use super::*;
     use crate::dialect::testing::{call, refused};
-    use crate::dialect::{Endpoint, Work};
+    use crate::dialect::{Endpoint, Reply, Work};
     use crate::generation::seam::Text;
 
     #[test]

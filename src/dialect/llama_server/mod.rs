@@ -7,7 +7,7 @@ pub(super) mod tokenize;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Call, Question, Render, Work, json};
+use super::{Call, Question, Render, Reply, Work, json};
 use crate::error::{Error, Kind};
 
 /// A call that asks `question` of a model.
@@ -20,6 +20,21 @@ fn ask(model: Option<String>, question: Question, render: impl Render + 'static)
         objection: None,
         stream: false,
         render: Box::new(render),
+    }
+}
+
+/// Renders a text as the only field of an object; this is its name.
+struct TextField(&'static str);
+
+impl Render for TextField {
+    fn reply(&mut self, reply: &Reply) -> Vec<u8> {
+        let Reply::Text(text) = reply else { return Vec::new() };
+        let mut out = BytesMut::from(&b"{"[..]);
+        json::string(&mut out, self.0);
+        out.put_u8(b':');
+        json::string(&mut out, &text.text);
+        out.put_u8(b'}');
+        out.into()
     }
 }
 
