@@ -84,7 +84,7 @@ impl<T: DeserializeOwned + Send> Exchange for Ask<'_, T> {
         let from = Instant::now();
         let mut exchange = connected(self.upstream.start(trip.node, self.path, self.body.clone())).await?;
         let answer = exchange.body().await?;
-        exchange.release().await;
+        exchange.release();
         let answer = serde_json::from_slice(&answer)
             .map_err(|error| Fault::Broken(format!("the answer of {}: {error}", self.path)))?;
         Ok((answer, trip.route(from)))

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{StatusCode, Version};
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use time::OffsetDateTime;
 
 use super::choices::Choices;
@@ -35,17 +35,18 @@ impl From<Error> for Cut {
 /// Answers an inference request.
 pub(super) async fn serve(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     endpoint: &Endpoint,
-    body: &[u8],
+    body: Bytes,
 ) -> pingora::Result<()> {
     // Parsing megabytes takes milliseconds, and other streams of this thread must not wait for them.
     let parsed = if body.len() > LARGE {
-        tokio::task::block_in_place(|| dialect::parse(endpoint, body))
+        tokio::task::block_in_place(|| dialect::parse(endpoint, &body))
     } else {
-        dialect::parse(endpoint, body)
+        dialect::parse(endpoint, &body)
     };
+    drop(body);
     let outcome = match parsed {
         Ok(call) => run(proxy, session, ctx, endpoint, call).await?,
         Err(error) => Err(Cut::Failed(error)),
@@ -63,7 +64,7 @@ pub(super) async fn serve(
 /// The outer error is the connection's, the inner one the request's.
 async fn run(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     endpoint: &Endpoint,
     mut call: Call,
@@ -127,7 +128,7 @@ async fn run(
 /// Writes events as they come. Nothing is written before the first one, so that a failure until then is a plain error.
 async fn stream(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     mut choices: Choices,
     render: &mut dyn Render,
@@ -145,7 +146,7 @@ async fn stream(
     // Asks nginx in front to hand tokens on as they come.
     head.insert_header("X-Accel-Buffering", "no")?;
     head.insert_header("Cache-Control", "no-cache")?;
-    session.write_response_header(head, false).await?;
+    session.write_response_header(head).await?;
     let mut out = BytesMut::with_capacity(1024);
     while let Some((choice, event)) = next {
         if let Event::Done(done) = &*event {
@@ -154,7 +155,7 @@ async fn stream(
         render.event(choice, &event, &spent_on(ctx, &choices), &mut out);
         // One write per event: none merged, none held back. Only the very last goes out with the end of the body.
         if !out.is_empty() && !choices.are_complete() {
-            session.write_response_body(Some(out.split().freeze()), false).await?;
+            session.write_response_body(out.split().freeze(), false).await?;
         }
         next = match patiently(session, deadline, choices.next()).await {
             Ok(next) => next,
@@ -163,20 +164,20 @@ async fn stream(
                 render.failure(&error, &mut out);
                 ctx.outcome = error.code();
                 ctx.error = Some(error);
-                session.write_response_body(Some(out.split().freeze()), true).await?;
+                session.write_response_body(out.split().freeze(), true).await?;
                 return Ok(Ok(()));
             }
         };
     }
     render.finish(&spent_on(ctx, &choices), &mut out);
-    session.write_response_body(Some(out.freeze()), true).await?;
+    session.write_response_body(out.freeze(), true).await?;
     Ok(Ok(()))
 }
 
 /// Waits for all choices and writes one JSON body.
 async fn gathered(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     mut choices: Choices,
     render: &mut dyn Render,
@@ -220,7 +221,7 @@ fn gather(whole: &mut Whole, event: &Event) {
 
 /// Waits for `work` as long as the client does and its deadline allows.
 async fn patiently<T>(
-    session: &mut Session,
+    session: &mut ServerSession,
     deadline: Option<Instant>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Cut> {
@@ -234,13 +235,13 @@ async fn patiently<T>(
         biased;
         done = work => done.map_err(Cut::Failed),
         // The request body is read, so this only ever returns when the client closes or breaks the connection.
-        _ = session.as_downstream_mut().read_body_or_idle(true) => Err(Cut::Gone),
+        _ = session.read_body_or_idle(true) => Err(Cut::Gone),
         () = expired => Err(Cut::Failed(Error::DeadlineExceeded)),
     }
 }
 
 /// When the client gives up by its own word: `X-Request-Timeout-Ms`.
-fn deadline(session: &Session, arrived: Instant) -> Option<Instant> {
+fn deadline(session: &ServerSession, arrived: Instant) -> Option<Instant> {
     let value = session.get_header("x-request-timeout-ms")?.to_str().ok()?;
     arrived.checked_add(Duration::from_millis(value.parse().ok()?))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use crate::error::Error;
 
@@ -22,23 +22,22 @@ pub(super) enum NoBody {
 }
 
 /// The whole request body. Asks for it first where the client waits to be asked (`Expect: 100-continue`).
-pub(super) async fn read(session: &mut Session, limit: u64) -> Result<Bytes, NoBody> {
+pub(super) async fn read(session: &mut ServerSession, limit: u64) -> Result<Bytes, NoBody> {
     let announced = session.get_header("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
     }
     let waits =
         session.get_header(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let downstream = session.as_downstream_mut();
     if waits {
-        downstream.write_continue_response().await.map_err(NoBody::Gone)?;
+        session.write_continue_response().await.map_err(NoBody::Gone)?;
     }
-    let Some(first) = downstream.read_request_body().await.map_err(NoBody::Gone)? else {
+    let Some(first) = session.read_request_body().await.map_err(NoBody::Gone)? else {
         return Ok(Bytes::new());
     };
     if announced == u64::try_from(first.len()).ok() {
         // The common case: it came in one piece and is not copied. The reader must still see the end of the body.
-        let rest = downstream.read_request_body().await.map_err(NoBody::Gone)?;
+        let rest = session.read_request_body().await.map_err(NoBody::Gone)?;
         debug_assert!(rest.is_none_or(|rest| rest.is_empty()));
         return Ok(first);
     }
@@ -47,7 +46,7 @@ pub(super) async fn read(session: &mut Session, limit: u64) -> Result<Bytes, NoB
     if too_large(body.len()) {
         return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
     }
-    while let Some(chunk) = downstream.read_request_body().await.map_err(NoBody::Gone)? {
+    while let Some(chunk) = session.read_request_body().await.map_err(NoBody::Gone)? {
         if too_large(body.len() + chunk.len()) {
             return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
         }
@@ -58,14 +57,13 @@ pub(super) async fn read(session: &mut Session, limit: u64) -> Result<Bytes, NoB
 
 /// Reads what the client still sends, within limits, so that an early answer is not lost to a connection reset: closing a
 /// socket with unread bytes throws away what was written to it.
-pub(super) async fn discard(session: &mut Session) {
+pub(super) async fn discard(session: &mut ServerSession) {
     if waits_to_be_asked(session) {
         return;
     }
-    let downstream = session.as_downstream_mut();
     let mut left = DISCARDED;
     let reading = async {
-        while let Ok(Some(chunk)) = downstream.read_request_body().await {
+        while let Ok(Some(chunk)) = session.read_request_body().await {
             left = left.saturating_sub(chunk.len());
             if left == 0 {
                 break;
@@ -76,6 +74,6 @@ pub(super) async fn discard(session: &mut Session) {
     let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
-fn waits_to_be_asked(session: &Session) -> bool {
+fn waits_to_be_asked(session: &ServerSession) -> bool {
     session.get_header(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -18,7 +18,7 @@ static FULL_CARD: Mutex<()> = Mutex::const_new(());
 /// Answers an endpoint that needs no body.
 pub(super) async fn serve(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     endpoint: &Endpoint,
 ) -> pingora::Result<()> {
@@ -50,7 +50,7 @@ fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String) -> Result<Vec<u8
 /// `POST /api/show`
 pub(super) async fn show(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     body: &[u8],
 ) -> pingora::Result<()> {
@@ -78,7 +78,7 @@ async fn off_thread(
 
 async fn reply_with(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     answer: Result<Vec<u8>, Error>,
 ) -> pingora::Result<()> {
@@ -89,7 +89,7 @@ async fn reply_with(
 }
 
 /// As llama-server has it: 503 while nothing can be served.
-async fn health(proxy: &Proxy, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
+async fn health(proxy: &Proxy, session: &mut ServerSession, ctx: &mut Context) -> pingora::Result<()> {
     let (status, body) = match (proxy.readiness)() {
         Ok(()) => (StatusCode::OK, serde_json::json!({ "status": "ok" })),
         Err(reason) => (

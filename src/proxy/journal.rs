@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use super::{Context, Proxy};
 
@@ -10,7 +10,12 @@ use super::{Context, Proxy};
 const QUIET: [&str; 3] = ["/", "/health", "/api/version"];
 
 /// Writes the request's line and counts it.
-pub(super) fn write(proxy: &Proxy, session: &Session, error: Option<&pingora::Error>, ctx: &mut Context) {
+pub(super) fn write(
+    proxy: &Proxy,
+    session: &ServerSession,
+    error: Option<&pingora::Error>,
+    ctx: &mut Context,
+) {
     let total = ctx.arrived.elapsed();
     if error.is_some() && ctx.error.is_none() {
         // The connection broke while something was written to it or read from it.

@@ -1,20 +1,100 @@
 //! Pingora's native streaming path, for paths that another server answers (`passthrough` in the config).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::http::RequestHeader;
+use async_trait::async_trait;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorSource, ErrorType};
-use pingora_proxy::{FailToProxy, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use super::{Context, Proxy, reply};
+use super::{Context, Proxy, journal, reply, request};
 use crate::config::PassthroughConfig;
 use crate::error::Error;
 
 /// What [`Context::endpoint`] says of such a request.
-pub(super) const ENDPOINT: &str = "passthrough";
+const ENDPOINT: &str = "passthrough";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pingora's phases of a request that is passed on.
+pub(super) struct Passthrough(pub Arc<Proxy>);
+
+#[async_trait]
+impl ProxyHttp for Passthrough {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.0.active.token())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        ctx.endpoint = ENDPOINT;
+        request::admit(&self.0, session.as_downstream_mut(), ctx).await.map(|admitted| !admitted)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        peer(&self.0).await
+    }
+
+    /// Makes the request this process' own: the server has a `Host` and CORS check of its own, and the client has passed ours.
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some((host, port)) = self.0.passthrough.as_ref().and_then(PassthroughConfig::authority) {
+            head.insert_header("Host", format!("{host}:{port}"))?;
+        }
+        head.remove_header("Origin");
+        head.insert_header("X-Request-Id", &ctx.id)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        reply::decorate(response, ctx, self.0.headers)
+    }
+
+    /// Tells the client in its dialect, if nothing was sent yet.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &pingora::Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        let is_clients = error.esource() == &ErrorSource::Downstream;
+        let answer = Error::Unreachable { reason: error.to_string() };
+        let error_code = answer.status().as_u16();
+        if is_clients {
+            request::failed(&self.0, session.as_downstream_mut(), error, ctx).await;
+        } else if session.response_written().is_some() {
+            ctx.outcome = answer.code();
+            ctx.error = Some(answer);
+        } else if let Err(error) = reply::error(&self.0, session.as_downstream_mut(), ctx, answer).await {
+            tracing::debug!(%error, "the client left before it could be told");
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&pingora::Error>, ctx: &mut Context) {
+        journal::write(&self.0, session.as_downstream(), error, ctx);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &pingora::Error) -> bool {
+        // The journal's one line per request says it.
+        true
+    }
+}
 
 /// The configured server.
 pub(super) async fn peer(proxy: &Proxy) -> pingora::Result<Box<HttpPeer>> {
@@ -29,40 +109,4 @@ pub(super) async fn peer(proxy: &Proxy) -> pingora::Result<Box<HttpPeer>> {
     let mut peer = HttpPeer::new(address, false, host);
     peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
     Ok(Box::new(peer))
-}
-
-/// Makes the request this process' own: the server has a `Host` and CORS check of its own, and the client has passed ours.
-pub(super) fn request(proxy: &Proxy, head: &mut RequestHeader, ctx: &Context) -> pingora::Result<()> {
-    if let Some((host, port)) = proxy.passthrough.as_ref().and_then(PassthroughConfig::authority) {
-        head.insert_header("Host", format!("{host}:{port}"))?;
-    }
-    head.remove_header("Origin");
-    head.insert_header("X-Request-Id", &ctx.id)
-}
-
-/// Pingora could not finish a request. Tells the client in its dialect, if there is one and nothing was sent yet.
-pub(super) async fn failed(
-    proxy: &Proxy,
-    session: &mut Session,
-    error: &pingora::Error,
-    ctx: &mut Context,
-) -> FailToProxy {
-    let is_servers = ctx.endpoint == ENDPOINT && error.esource() != &ErrorSource::Downstream;
-    let is_gone =
-        matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
-    let answer = if is_servers {
-        Error::Unreachable { reason: error.to_string() }
-    } else {
-        Error::invalid("the request body cannot be read")
-    };
-    let error_code = answer.status().as_u16();
-    if !is_servers && (is_gone || session.response_written().is_some()) {
-        ctx.outcome = "cancelled";
-    } else if session.response_written().is_some() {
-        ctx.outcome = answer.code();
-        ctx.error = Some(answer);
-    } else if let Err(error) = reply::error(proxy, session, ctx, answer).await {
-        tracing::debug!(%error, "the client left before it could be told");
-    }
-    FailToProxy { error_code, can_reuse_downstream: false }
 }

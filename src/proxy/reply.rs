@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use super::{Context, Proxy, body};
 use crate::dialect::{Dialect, error_body};
@@ -49,16 +49,16 @@ pub(super) fn head(
 
 /// Answers with one piece.
 pub(super) async fn whole(
-    session: &mut Session,
+    session: &mut ServerSession,
     mut head: Box<ResponseHeader>,
     body: impl Into<Bytes>,
 ) -> pingora::Result<()> {
     let body = body.into();
     head.insert_header("Content-Length", body.len().to_string())?;
     let is_head = session.req_header().method == Method::HEAD;
-    session.write_response_header(head, is_head || body.is_empty()).await?;
+    session.write_response_header(head).await?;
     if !is_head && !body.is_empty() {
-        session.write_response_body(Some(body), true).await?;
+        session.write_response_body(body, true).await?;
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ pub(super) async fn whole(
 /// Answers 200 with JSON.
 pub(super) async fn json(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &Context,
     body: Vec<u8>,
 ) -> pingora::Result<()> {
@@ -77,12 +77,12 @@ pub(super) async fn json(
 /// Answers with an error in the caller's dialect and notes it for the journal.
 pub(super) async fn error(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     error: Error,
 ) -> pingora::Result<()> {
     ctx.outcome = error.code();
-    if !session.as_downstream_mut().is_body_done() {
+    if !session.is_body_done() {
         body::discard(session).await;
     }
     let (content_type, body) = match (&error, ctx.dialect) {

@@ -1,52 +1,124 @@
-//! The `request_filter` phase: access, endpoint, body, and then whoever answers.
+//! One request that Arriero answers itself: access, endpoint, body, and then whoever answers.
 
 use http::{Method, StatusCode};
+use pingora::ErrorType;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
+use pingora::protocols::http::{ReusableHttpStream, ServerSession};
 
 use super::body::{self, NoBody};
-use super::{Context, Proxy, access, answer, info, passthrough, reply};
-use crate::dialect::{Dialect, Endpoint};
+use super::{Context, Proxy, access, answer, info, journal, reply};
+use crate::dialect::{Dialect, Endpoint, error_body};
 use crate::error::Error;
 
 /// Longest request id taken over from a client.
 const ID_LIMIT: usize = 128;
 
-/// Answers the request, or returns false to send it down the native path.
-pub(super) async fn filter(proxy: &Proxy, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+/// Answers one request. Returns the connection if another can follow on it.
+pub(super) async fn serve(proxy: &Proxy, mut session: Box<ServerSession>) -> Option<ReusableHttpStream> {
+    let read = session.read_request().await;
+    if let Ok(false) = read {
+        // The client closed it between two requests.
+        return None;
+    }
+    let mut ctx = Context::new(proxy.active.token());
+    let answered = match &read {
+        Ok(_) => answer(proxy, &mut session, &mut ctx).await,
+        Err(error) => {
+            malformed(&mut session, error, &mut ctx).await;
+            Ok(())
+        }
+    };
+    if let Err(error) = &answered {
+        failed(proxy, &mut session, error, &mut ctx).await;
+    }
+    journal::write(proxy, &session, answered.as_ref().err().map(AsRef::as_ref), &mut ctx);
+    if read.is_err() || answered.is_err() {
+        session.shutdown().await;
+        return None;
+    }
+    session.finish().await.ok().flatten()
+}
+
+/// Answers bytes that are no request, as far as somebody is there; which API they were meant for is not known.
+async fn malformed(session: &mut ServerSession, error: &pingora::Error, ctx: &mut Context) {
+    ctx.outcome = "cancelled";
+    if !matches!(error.etype(), ErrorType::InvalidHTTPHeader) {
+        return;
+    }
+    let answer = Error::invalid("not an HTTP/1.1 request");
+    ctx.outcome = answer.code();
+    let body = error_body(ctx.dialect, &answer);
+    let head = ResponseHeader::build(answer.status(), Some(2)).and_then(|mut head| {
+        head.insert_header("Content-Type", "application/json")?;
+        head.set_content_length(body.len())?;
+        Ok(head)
+    });
+    if let Ok(head) = head {
+        // Whoever sent it may be gone by now.
+        let _ = session.write_error_response(head, body.into()).await;
+    }
+    ctx.error = Some(answer);
+}
+
+async fn answer(proxy: &Proxy, session: &mut ServerSession, ctx: &mut Context) -> pingora::Result<()> {
+    // Bytes of a next request on the connection are no sign that this client has left; they cost the chance to see it leave.
+    session.set_pipelining_enabled(true);
+    if !admit(proxy, session, ctx).await? {
+        return Ok(());
+    }
+    let request = session.req_header();
+    let endpoint = match Endpoint::of(&request.method, request.uri.path()) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return reply::error(proxy, session, ctx, error).await,
+    };
+    ctx.endpoint = endpoint.as_str();
+    answered(proxy, session, ctx, &endpoint).await
+}
+
+/// Notes who asks, and checks whether they may. False: they were answered.
+pub(super) async fn admit(
+    proxy: &Proxy,
+    session: &mut ServerSession,
+    ctx: &mut Context,
+) -> pingora::Result<bool> {
+    session.set_write_timeout(Some(proxy.limits.client_write));
     let request = session.req_header();
     ctx.dialect = Dialect::of(request.uri.path());
     ctx.id = request_id(request.headers.get("x-request-id"));
-    let endpoint = Endpoint::of(&request.method, request.uri.path());
-    let allowed = proxy.access.check(&request.headers);
     let is_preflight = request.method == Method::OPTIONS;
-    // Bytes of a next request on the connection are no sign that this client has left; they cost the chance to see it leave.
-    session.as_downstream_mut().set_pipelining_enabled(true);
-    session.as_downstream_mut().set_write_timeout(Some(proxy.limits.client_write));
-    match allowed {
+    match proxy.access.check(&request.headers) {
         Ok(origin) => ctx.origin = origin,
-        Err(error) => return reply::error(proxy, session, ctx, error).await.map(|()| true),
+        Err(error) => return reply::error(proxy, session, ctx, error).await.map(|()| false),
     }
     if is_preflight {
-        return preflight(session, ctx).await.map(|()| true);
+        return preflight(session, ctx).await.map(|()| false);
     }
-    let endpoint = match endpoint {
-        Ok(Endpoint::Unbuilt) | Err(Error::NoSuchPath | Error::MethodNotAllowed)
-            if proxy.passthrough.is_some() =>
-        {
-            ctx.endpoint = passthrough::ENDPOINT;
-            return Ok(false);
-        }
-        Ok(endpoint) => endpoint,
-        Err(error) => return reply::error(proxy, session, ctx, error).await.map(|()| true),
-    };
-    ctx.endpoint = endpoint.as_str();
-    answered(proxy, session, ctx, &endpoint).await.map(|()| true)
+    Ok(true)
+}
+
+/// The client or its connection is at fault for the end of a request. Tells it so, if it is there and was not told anything.
+pub(super) async fn failed(
+    proxy: &Proxy,
+    session: &mut ServerSession,
+    error: &pingora::Error,
+    ctx: &mut Context,
+) {
+    let is_gone =
+        matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
+    if is_gone || session.response_written().is_some() {
+        ctx.outcome = "cancelled";
+        return;
+    }
+    let answer = Error::invalid("the request body cannot be read");
+    session.set_keepalive(None);
+    if let Err(error) = reply::error(proxy, session, ctx, answer).await {
+        tracing::debug!(%error, "the client left before it could be told");
+    }
 }
 
 async fn answered(
     proxy: &Proxy,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut Context,
     endpoint: &Endpoint,
 ) -> pingora::Result<()> {
@@ -63,16 +135,16 @@ async fn answered(
     };
     match endpoint {
         Endpoint::Show => info::show(proxy, session, ctx, &body).await,
-        _ => answer::serve(proxy, session, ctx, endpoint, &body).await,
+        _ => answer::serve(proxy, session, ctx, endpoint, body).await,
     }
 }
 
-async fn preflight(session: &mut Session, ctx: &Context) -> pingora::Result<()> {
+async fn preflight(session: &mut ServerSession, ctx: &Context) -> pingora::Result<()> {
     let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(4))?;
     head.insert_header("Access-Control-Allow-Methods", access::METHODS)?;
     head.insert_header("Access-Control-Allow-Headers", access::HEADERS)?;
     reply::decorate(&mut head, ctx, false)?;
-    session.write_response_header(Box::new(head), true).await
+    session.write_response_header(Box::new(head)).await
 }
 
 /// The client's id if it is printable and short, else a new one.

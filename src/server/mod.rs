@@ -17,9 +17,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
+use pingora::services::listening::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::library::Library;
-use crate::proxy::Proxy;
+use crate::proxy::{Port, Proxy};
 
 use heart::Heart;
 use runtime_dir::RuntimeDir;
@@ -141,13 +141,9 @@ async fn administer(listener: Option<TcpListener>, state: AdminState, stop: Canc
     }
 }
 
-/// Runs Pingora's proxy service on a socket that is bound already.
+/// Runs the data port on a socket that is bound already.
 async fn listen(proxy: Proxy, listener: TcpListener, address: SocketAddr, stopping: watch::Receiver<bool>) {
-    let mut service = pingora_proxy::http_proxy_service_with_name(
-        &Arc::new(ServerConf::default()),
-        proxy,
-        "arriero data port",
-    );
+    let mut service = Service::new("arriero data port".to_owned(), Port::new(proxy));
     let name = address.to_string();
     service.add_listener(ListenerConfig::tcp(&name).l4_buffer(BUFFERS));
     let mut sockets = Fds::new();

@@ -38,6 +38,8 @@ mod ollama_api;
 #[cfg(feature = "engine")]
 mod openai_api;
 #[cfg(feature = "engine")]
+mod port;
+#[cfg(feature = "engine")]
 mod readme;
 #[cfg(feature = "engine")]
 mod resume;

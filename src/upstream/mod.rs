@@ -1,15 +1,19 @@
-//! One exchange with a node, over Pingora's client connector: pooled connections, unix sockets, no size limit.
+//! One exchange with a node, over Pingora's transport connector: pooled connections, unix sockets, no size limit.
 //!
 //! Knows the worker protocol ([`crate::generation::seam`]) and nothing about who asked. An [`Exchange`] that is dropped
 //! closes its connection, which is how a worker learns that nobody wants the answer.
 
+mod framing;
+pub mod piece;
+mod wire;
+
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use pingora::connectors::http::Connector;
-use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::connectors::TransportConnector;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
+
+use wire::Wire;
 
 use crate::error::Error;
 use crate::generation::seam::ErrorBody;
@@ -69,12 +73,12 @@ impl Fault {
 
 /// The client side of the worker protocol.
 pub struct Upstream {
-    connector: Connector,
+    connector: TransportConnector,
 }
 
 impl Default for Upstream {
     fn default() -> Self {
-        Self { connector: Connector::new(None) }
+        Self { connector: TransportConnector::new(None) }
     }
 }
 
@@ -86,14 +90,14 @@ impl Upstream {
             .map_err(|e| Fault::broken("address", e))?;
         peer.group_key = node.incarnation;
         peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
-        peer.options.idle_timeout = Some(IDLE_TIMEOUT);
         loop {
-            let (mut session, reused) =
-                self.connector.get_http_session(&peer).await.map_err(|e| Fault::broken("connect", e))?;
-            match send(&mut session, path, body.clone()).await {
-                Ok(status) => {
-                    let mut exchange =
-                        Exchange { upstream: self, session, peer, buffer: BytesMut::new(), scanned: 0 };
+            let (stream, is_reused) =
+                self.connector.get_stream(&peer).await.map_err(|e| Fault::broken("connect", e))?;
+            let mut buffer = BytesMut::new();
+            match Wire::post(stream, path, body.clone(), &mut buffer).await {
+                Ok((wire, status)) => {
+                    let pool = peer.reuse_hash();
+                    let mut exchange = Exchange { upstream: self, wire, pool, buffer, scanned: 0 };
                     if status == 200 {
                         return Ok(exchange);
                     }
@@ -101,23 +105,11 @@ impl Upstream {
                     return Err(Fault::Refused(refusal(status, &answer)));
                 }
                 // The worker may have closed an idle connection at the moment it was taken from the pool.
-                Err(_) if reused => {}
+                Err(_) if is_reused => {}
                 Err(error) => return Err(Fault::broken("request", error)),
             }
         }
     }
-}
-
-async fn send(session: &mut HttpSession, path: &str, body: Bytes) -> pingora::Result<u16> {
-    let mut head = RequestHeader::build("POST", path.as_bytes(), Some(3))?;
-    head.insert_header("Host", "worker")?;
-    head.insert_header("Content-Type", "application/json")?;
-    head.insert_header("Content-Length", body.len().to_string())?;
-    session.write_request_header(Box::new(head)).await?;
-    session.write_request_body(body, true).await?;
-    session.finish_request_body().await?;
-    session.read_response_header().await?;
-    Ok(session.response_header().map_or(0, |head| head.status.as_u16()))
 }
 
 fn refusal(status: u16, body: &[u8]) -> Failure {
@@ -133,8 +125,9 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
 /// An answer being read.
 pub struct Exchange<'a> {
     upstream: &'a Upstream,
-    session: HttpSession,
-    peer: HttpPeer,
+    wire: Wire,
+    /// Where in the connector's pool its connection belongs.
+    pool: u64,
     buffer: BytesMut,
     /// Bytes of `buffer` known to hold no line end.
     scanned: usize,
@@ -149,41 +142,40 @@ impl Exchange<'_> {
                 self.buffer.advance(length + 1);
                 return event.map(Some).map_err(|e| Fault::broken("event", e));
             }
-            match self.session.read_response_body().await {
-                Ok(Some(chunk)) if self.buffer.len() + chunk.len() > MESSAGE_LIMIT => {
-                    return Err(Fault::broken("event", "longer than 256 MiB"));
-                }
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Ok(None) if self.buffer.is_empty() => return Ok(None),
-                Ok(None) => return Err(Fault::broken("event", "cut off in the middle of a line")),
-                Err(error) => return Err(Fault::broken("answer", error)),
+            match self.read().await? {
+                true => {}
+                false if self.buffer.is_empty() => return Ok(None),
+                false => return Err(Fault::broken("event", "cut off in the middle of a line")),
             }
         }
     }
 
     /// The whole body.
     pub async fn body(&mut self) -> Result<Bytes, Fault> {
-        while let Some(chunk) =
-            self.session.read_response_body().await.map_err(|e| Fault::broken("answer", e))?
-        {
-            if self.buffer.len() + chunk.len() > MESSAGE_LIMIT {
-                return Err(Fault::broken("answer", "longer than 256 MiB"));
-            }
-            self.buffer.extend_from_slice(&chunk);
-        }
+        while self.read().await? {}
         Ok(self.buffer.split().freeze())
+    }
+
+    /// Reads on in the body, to the end of `buffer`; false where there is nothing more.
+    async fn read(&mut self) -> Result<bool, Fault> {
+        if self.buffer.len() > MESSAGE_LIMIT {
+            return Err(Fault::broken("answer", "one message is longer than 256 MiB"));
+        }
+        self.wire.read(&mut self.buffer).await.map_err(|e| Fault::broken("answer", e))
     }
 
     /// Reads to the end of the body, where nothing may follow, and gives the connection back to the pool.
     pub async fn finish(mut self) {
         if matches!(self.body().await, Ok(rest) if rest.is_empty()) {
-            self.release().await;
+            self.release();
         }
     }
 
     /// Gives the connection back to the pool; only after the end of the body.
-    pub async fn release(self) {
-        self.upstream.connector.release_http_session(self.session, &self.peer, Some(IDLE_TIMEOUT)).await;
+    pub fn release(self) {
+        if let Some(stream) = self.wire.into_reusable() {
+            self.upstream.connector.release_stream(stream, self.pool, Some(IDLE_TIMEOUT));
+        }
     }
 }
 
