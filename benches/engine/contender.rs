@@ -35,6 +35,14 @@ impl Answer {
         self.0.get(1).map_or(f64::NAN, |first| (*first - self.0[0]).as_secs_f64())
     }
 
+    /// Tokens per second, from the first to the last.
+    pub fn rate(&self) -> f64 {
+        match self.0.as_slice() {
+            [_, first, .., last] => (self.0.len() - 2) as f64 / (*last - *first).as_secs_f64(),
+            _ => f64::NAN,
+        }
+    }
+
     /// The longest pause between two tokens, in seconds, of those that ended between two moments.
     pub fn longest_gap(&self, from: Instant, to: Instant) -> f64 {
         let tokens = self.0.get(1..).unwrap_or_default();

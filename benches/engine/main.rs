@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
+mod bandwidth;
 #[path = "../child.rs"]
 mod child;
 mod contender;
@@ -46,10 +47,11 @@ async fn run() -> Outcome<()> {
         Some(program) => contenders.push(Contender::llama_server(program.into(), model.clone())),
         None => eprintln!("LLAMA_SERVER is not set: no comparison"),
     }
+    let weights = std::fs::metadata(&model)?.len();
     let mut all: Vec<Figures> = contenders.iter().map(|_| Figures::new()).collect();
     for round in 0..ROUNDS {
         for (contender, figures) in contenders.iter().zip(&mut all) {
-            measure(contender, round, figures).await?;
+            measure(contender, weights, round, figures).await?;
         }
     }
     println!("\n### Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)\n");
@@ -64,7 +66,7 @@ async fn run() -> Outcome<()> {
     Ok(())
 }
 
-async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
+async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mut Figures) -> Outcome<()> {
     let (process, address, start) = contender.start().await?;
     note(figures, "start to first token, s", start);
     for streams in STREAMS {
@@ -75,6 +77,10 @@ async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> 
         .await?;
         let rate = (streams * TOKENS) as f64 / from.elapsed().as_secs_f64();
         note(figures, &format!("tokens/s, {streams} streams"), rate);
+        if let [answer] = answers.as_slice() {
+            let read = answer.rate() * weights as f64 / bandwidth::measure(cores());
+            note(figures, "one stream: part of the memory bandwidth that its weights take", read);
+        }
         note_ttft(figures, &format!("{streams} streams"), &answers);
     }
     let system = words(LONG, 77 + round as u64);
@@ -87,6 +93,10 @@ async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> 
     let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
     note(figures, "resident, MB", memory as f64 / 1e6);
     Ok(())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A long prompt that comes while four streams run: how long they stand still, and how long it takes itself.

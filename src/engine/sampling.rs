@@ -162,20 +162,26 @@ impl Sampler {
     fn select(&mut self, k: usize) {
         let candidates = &mut self.candidates;
         candidates.clear();
-        let possible = (0..).zip(&self.logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+        let is_possible = |logit: f32| logit > f32::NEG_INFINITY;
         if k == 0 {
+            let possible = (0..).zip(&self.logits).filter(|(_, logit)| is_possible(**logit));
             candidates.extend(possible.map(|(token, &logit)| Candidate::new(token, logit)));
             return;
         }
-        // Gather whatever beats the k-th best so far, and cut back to k whenever the heap has grown to a few times that: most
-        // of a large vocabulary fails the one comparison.
+        // Gather whatever beats the k-th best so far, and cut back to k whenever the heap has grown to a few times that. Most of
+        // a large vocabulary fails that one comparison, so it is made for many tokens at once.
         let mut threshold = f32::NEG_INFINITY;
-        for (token, &logit) in possible {
-            if logit > threshold || candidates.len() < k {
-                candidates.push(Candidate::new(token, logit));
-                if candidates.len() >= 4 * k + 64 {
-                    threshold = keep_best(candidates, k);
+        for (first, block) in (0..).step_by(BLOCK).zip(self.logits.chunks(BLOCK)) {
+            if candidates.len() >= k && !any(block, |logit| logit > threshold) {
+                continue;
+            }
+            for (token, &logit) in (first..).zip(block) {
+                if logit > threshold || (candidates.len() < k && is_possible(logit)) {
+                    candidates.push(Candidate::new(token, logit));
                 }
+            }
+            if candidates.len() >= 4 * k + BLOCK {
+                threshold = keep_best(candidates, k);
             }
         }
         keep_best(candidates, k);
@@ -205,15 +211,30 @@ fn keep_best(candidates: &mut Vec<Candidate>, k: usize) -> f32 {
 
 /// The likeliest token, the first of equals.
 fn argmax(logits: &[f32]) -> Option<Token> {
-    let mut best = f32::NEG_INFINITY;
-    let mut token = None;
-    for (id, &logit) in (0..).zip(logits) {
-        if logit > best {
-            best = logit;
-            token = Some(id);
+    let best = highest(logits);
+    let blocks = (0..).step_by(BLOCK).zip(logits.chunks(BLOCK));
+    let (first, block) = blocks.into_iter().find(|(_, block)| any(block, |logit| logit == best))?;
+    let within = (first..).zip(block).find(|&(_, &logit)| logit == best);
+    within.map(|(token, _)| token).filter(|_| best > f32::NEG_INFINITY)
+}
+
+/// Logits that are looked at together: a loop over so many without a way out of it becomes vector instructions.
+const BLOCK: usize = 64;
+
+/// Whether `test` holds for any of a block.
+fn any(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
+    block.iter().fold(false, |any, &logit| any | test(logit))
+}
+
+/// The highest that is a number; negative infinity if none is.
+fn highest(logits: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; BLOCK];
+    for block in logits.chunks(BLOCK) {
+        for (lane, &logit) in lanes.iter_mut().zip(block) {
+            *lane = if logit > *lane { logit } else { *lane };
         }
     }
-    token
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// llama.cpp's penalties over the last `repeat_last_n` tokens.
