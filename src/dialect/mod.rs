@@ -10,6 +10,7 @@ mod image;
 mod json;
 pub mod llama_server;
 mod logprob;
+mod lora;
 pub mod name;
 pub mod ollama;
 pub mod openai;
@@ -19,7 +20,7 @@ mod tool_call;
 
 use bytes::BytesMut;
 
-pub use card::{Details, LoadedModel, ModelCard};
+pub use card::{Adapted, Details, LoadedModel, ModelCard};
 pub use endpoint::{Dialect, Endpoint};
 
 use crate::error::Error;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Dispatch;
 use crate::dialect::{Call, Work};
 use crate::error::Error;
-use crate::library::Model;
+use crate::library::{Model, Named};
 
 /// A model that can be asked.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Target {
     pub name: Arc<str>,
     /// The configured model; `None` if only nodes of the config serve it.
     pub model: Option<Arc<Model>>,
+    /// The adapter that the name is of.
+    pub adapter: Option<Arc<str>>,
 }
 
 impl Dispatch {
@@ -53,11 +55,11 @@ impl Dispatch {
 
     /// The model that `name` means, if any.
     pub fn find(&self, name: &str) -> Result<Option<Target>, Error> {
-        if let Some(model) = self.library.resolve(name)? {
-            return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model) }));
+        if let Some(Named { model, adapter }) = self.library.resolve(name)? {
+            return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model), adapter }));
         }
         let remote = self.remote.get_key_value(self.library.canonical(name).as_str());
-        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None }))
+        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None, adapter: None }))
     }
 }
 

@@ -6,6 +6,7 @@
 //!                                                                  slot ► sequence ► sampling ► answer ► parse ► events
 //! ```
 
+mod adapters;
 mod answer;
 pub mod backend;
 mod check;

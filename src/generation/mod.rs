@@ -5,6 +5,7 @@
 //! ([`seam`]), so `curl --unix-socket` can talk to a worker.
 
 pub mod ability;
+mod adapter;
 mod embedding;
 mod event;
 mod key;
@@ -16,6 +17,7 @@ pub mod seam;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::Adaptation;
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
 pub use key::Key;

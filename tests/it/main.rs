@@ -8,6 +8,8 @@ mod layers;
 mod packaging;
 
 #[cfg(feature = "engine")]
+mod adapters;
+#[cfg(feature = "engine")]
 mod burst;
 #[cfg(feature = "engine")]
 mod clients;

@@ -4,9 +4,10 @@ use serde_json::{Map, Value};
 
 use super::extras::{self, Extras};
 use crate::dialect::json::{Integer, object};
+use crate::dialect::lora::{self, Lora};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options, Think, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Options, Think, ToolChoice};
 
 object! {
     /// The fields, as they come.
@@ -25,6 +26,7 @@ object! {
         "logit_bias" => logit_bias: Map<String, Value>,
         "grammar" => grammar: String,
         "guided_grammar" => guided_grammar: String,
+        "lora" => lora: Vec<Lora>,
         ..extras: Extras,
     }
 }
@@ -47,6 +49,7 @@ pub(super) struct Settings {
     pub(super) options: Options,
     /// llama-server's `grammar`, vLLM's `guided_grammar`.
     grammar: Option<String>,
+    adaptation: Adaptation,
     /// How many are generated.
     pub(super) choices: usize,
 }
@@ -92,6 +95,7 @@ impl Sampling {
                 ..self.extras.options()?
             },
             grammar: self.grammar.or(self.guided_grammar).filter(|grammar| !grammar.is_empty()),
+            adaptation: lora::adaptation(self.lora)?,
             choices,
         })
     }
@@ -141,6 +145,7 @@ impl Settings {
             model: self.model.clone(),
             input: task.input,
             options: self.options,
+            adaptation: self.adaptation,
             format: task.format,
             logprobs: task.logprobs,
             think: task.think,
