@@ -46,4 +46,6 @@ mod resume;
 #[cfg(feature = "engine")]
 mod sandbox;
 #[cfg(feature = "engine")]
+mod schemas;
+#[cfg(feature = "engine")]
 mod tools;
