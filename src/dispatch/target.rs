@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Dispatch;
-use crate::dialect::{Call, Work};
+use crate::dialect::Call;
 use crate::error::Error;
 use crate::library::{Model, Named};
 
@@ -21,7 +21,8 @@ pub struct Target {
 impl Dispatch {
     /// The target of a call, in Ollama's order of checks: the name, the model, objections, capabilities.
     pub fn target(&self, call: &mut Call) -> Result<Target, Error> {
-        if let (Work::Ask(_), "") = (&call.work, call.model.as_str()) {
+        // Only llama-server's endpoints come here without a name; the others refuse such a request.
+        if call.model.is_empty() {
             call.model = self.only_model()?;
         }
         let target =

@@ -15,6 +15,7 @@ mod draw;
 mod embed;
 mod grammar;
 mod health;
+mod infill;
 mod job;
 mod log;
 mod model;

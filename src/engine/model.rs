@@ -275,6 +275,12 @@ impl Model {
         infill(&self.llama)
     }
 
+    /// The tokens before a repository's name and before a file's.
+    pub fn infill_files(&self) -> (Option<Token>, Option<Token>) {
+        let vocabulary = self.llama.vocab();
+        (known(vocabulary.fim_rep()), known(vocabulary.fim_sep()))
+    }
+
     /// Tokens that end what is filled in: those that would begin another file.
     pub fn infill_ends(&self) -> Vec<Token> {
         let vocabulary = self.llama.vocab();

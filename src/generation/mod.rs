@@ -23,5 +23,5 @@ pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCod
 pub use key::Key;
 pub use options::Options;
 pub use ranking::{Ranking, Scores};
-pub use request::{Format, Generation, Input, Message, Role, Think, ToolChoice};
+pub use request::{Format, Generation, Input, Message, Role, Snippet, Think, ToolChoice};
 pub use resume::Resume;

@@ -85,7 +85,19 @@ pub enum Input {
         prefix: String,
         /// Text after the gap.
         suffix: String,
+        /// What other files hold, the nearest last.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        extra: Vec<Snippet>,
     },
+}
+
+/// A piece of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snippet {
+    /// The file's name.
+    pub file: String,
+    /// The piece.
+    pub text: String,
 }
 
 /// One turn of a conversation.

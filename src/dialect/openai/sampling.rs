@@ -182,14 +182,14 @@ fn choices(param: &'static str, Integer(choices): Integer) -> Result<usize, Erro
 }
 
 /// The number of alternatives per token, if it is one that can be had.
-pub(super) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
+pub(in crate::dialect) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
     u8::try_from(top)
         .ok()
         .filter(|top| *top <= 20)
         .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 0 and 20")))
 }
 
-pub(super) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
+pub(in crate::dialect) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
     let float = value as f32;
     if float.is_finite() {
         Ok(float)
@@ -199,7 +199,7 @@ pub(super) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
 }
 
 /// One string or a list of strings. Empty strings are dropped: they would match at once.
-fn stop(value: Value) -> Result<Vec<String>, Error> {
+pub(in crate::dialect) fn stop(value: Value) -> Result<Vec<String>, Error> {
     let items = match value {
         Value::Array(items) => items,
         single => vec![single],

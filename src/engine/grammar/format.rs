@@ -1,7 +1,5 @@
 //! [`narrow`]: dates and times that exist. llguidance lets any year have a 29th of February and any minute a 61st second.
 
-use std::borrow::Cow;
-
 use serde_json::{Value, json};
 
 /// Years with a 29th of February.
@@ -31,7 +29,7 @@ pub fn narrow(schema: &mut Value) {
 }
 
 /// What texts of a format have to match besides.
-fn pattern(format: &str) -> Option<Cow<'static, str>> {
+fn pattern(format: &str) -> Option<String> {
     const TIME: &str = "[0-9]{2}:[0-9]{2}:[0-5]";
     let day = || {
         format!(
@@ -39,9 +37,9 @@ fn pattern(format: &str) -> Option<Cow<'static, str>> {
         )
     };
     match format {
-        "date" => Some(format!("^{}$", day()).into()),
-        "time" => Some(format!("^{TIME}").into()),
-        "date-time" => Some(format!("^{}[tT]{TIME}", day()).into()),
+        "date" => Some(format!("^{}$", day())),
+        "time" => Some(format!("^{TIME}")),
+        "date-time" => Some(format!("^{}[tT]{TIME}", day())),
         _ => None,
     }
 }
