@@ -38,6 +38,11 @@ pub fn missing_files(config: &Config, tree: &Node) -> Vec<Problem> {
         if let Some(fault) = model.file_fault() {
             report.add(Path::keys(["models", name, "path"]), fault);
         }
+        for (adapter, config) in &model.adapters {
+            if let Some(fault) = config.file_fault() {
+                report.add(Path::keys(["models", name, "adapters", adapter, "path"]), fault);
+            }
+        }
     }
     report.problems
 }
@@ -93,7 +98,7 @@ impl Report<'_> {
         }
     }
 
-    /// Names and aliases of models and names of nodes share one space, in which letters match in any case and default parts
+    /// Names and aliases of models, names of adapters and of nodes share one space, in which letters match in any case and default parts
     /// such as `:latest` may be there or not.
     fn names(&mut self, config: &Config) {
         let mut taken: BTreeMap<String, Path> = BTreeMap::new();
@@ -102,7 +107,9 @@ impl Report<'_> {
         for (name, model) in &config.models {
             let path = Path::keys(["models", name]);
             let names = std::iter::once(path.clone()).chain(self.items_of(&path.key("aliases")));
-            for (alias, path) in std::iter::once(name).chain(&model.aliases).zip(names) {
+            let section = path.key("adapters");
+            let adapters = model.adapters.keys().map(|adapter| (adapter, section.key(adapter)));
+            for (alias, path) in std::iter::once(name).chain(&model.aliases).zip(names).chain(adapters) {
                 if let Some(key) = self.claim(&mut taken, alias, path) {
                     owners.insert(key, name.clone());
                 }

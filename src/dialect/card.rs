@@ -31,6 +31,8 @@ pub struct ModelCard {
     pub license: String,
     /// Where the file is, for the `FROM` line of `modelfile`.
     pub path: String,
+    /// Where this is a model that an adapter makes of another.
+    pub adapted: Option<Adapted>,
     /// GGUF key/values: scalars and arrays, `general.name` and `tokenizer.chat_template` left out, arrays over five entries
     /// as null unless the card is for `verbose`.
     pub model_info: serde_json::Map<String, serde_json::Value>,
@@ -45,6 +47,15 @@ impl ModelCard {
         // A colon before the last slash belongs to a port.
         if last.contains(':') { self.name.clone() } else { format!("{}:latest", self.name) }
     }
+}
+
+/// A model with an adapter.
+#[derive(Clone, Debug)]
+pub struct Adapted {
+    /// The configured name of the model that is changed.
+    pub model: String,
+    /// Where the adapter's file is, for the `ADAPTER` line of `modelfile`.
+    pub path: String,
 }
 
 /// Ollama's `details`.

@@ -11,6 +11,8 @@ use crate::generation::{Delta, Format, Input};
 fn body(endpoint: &Endpoint) -> Value {
     match endpoint {
         Endpoint::Generate | Endpoint::Completions => json!({"model": "m", "prompt": "hi"}),
+        Endpoint::Completion => json!({"prompt": "hi"}),
+        Endpoint::Infill => json!({"input_prefix": "h", "input_suffix": "i"}),
         Endpoint::Embed | Endpoint::Embeddings => json!({"model": "m", "input": "hi"}),
         Endpoint::LegacyEmbeddings => json!({"model": "m", "prompt": "hi"}),
         _ => json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
@@ -27,6 +29,7 @@ const TEXT: [Endpoint; 4] =
     [Endpoint::Generate, Endpoint::Chat, Endpoint::ChatCompletions, Endpoint::Completions];
 const NATIVE: [Endpoint; 2] = [Endpoint::Generate, Endpoint::Chat];
 const OPENAI: [Endpoint; 2] = [Endpoint::ChatCompletions, Endpoint::Completions];
+const LLAMA_SERVER: [Endpoint; 2] = [Endpoint::Completion, Endpoint::Infill];
 const ALL: [Endpoint; 7] = [
     Endpoint::Generate,
     Endpoint::Chat,
@@ -290,14 +293,14 @@ fn an_embedding_that_is_not_a_number_is_an_error_and_never_a_broken_body() {
 proptest! {
     #[test]
     fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
-        for endpoint in ALL {
+        for endpoint in ALL.into_iter().chain(LLAMA_SERVER) {
             let _ = parse(&endpoint, &bytes);
         }
     }
 
     #[test]
     fn no_values_of_known_fields_make_a_parser_panic(fields in proptest::collection::hash_map(field(), value(), 0..8)) {
-        for endpoint in ALL {
+        for endpoint in ALL.into_iter().chain(LLAMA_SERVER) {
             let fields = json!(fields);
             let _ = parse(&endpoint, with(&endpoint, fields).to_string().as_bytes());
         }
@@ -364,6 +367,11 @@ fn field() -> impl Strategy<Value = String> {
         "response_format",
         "seed",
         "dimensions",
+        "input_extra",
+        "json_schema",
+        "logit_bias",
+        "lora",
+        "n_probs",
         "encoding_format",
         "context",
     ])

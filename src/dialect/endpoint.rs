@@ -20,6 +20,7 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         match path {
             "/v1" => Self::OpenAi,
+            "/completion" | "/completions" | "/infill" => Self::LlamaServer,
             "/tokenize" | "/detokenize" | "/apply-template" => Self::LlamaServer,
             _ if path.starts_with("/v1/") => Self::OpenAi,
             _ => Self::Ollama,
@@ -71,6 +72,10 @@ pub enum Endpoint {
     Embeddings,
     /// `POST /v1/rerank`
     Rerank,
+    /// `POST /completion`, or `/completions`
+    Completion,
+    /// `POST /infill`
+    Infill,
     /// `POST /tokenize`
     Tokenize,
     /// `POST /detokenize`
@@ -103,6 +108,8 @@ impl Endpoint {
             "/v1/completions" => (Self::Completions, POST),
             "/v1/embeddings" => (Self::Embeddings, POST),
             "/v1/rerank" => (Self::Rerank, POST),
+            "/completion" | "/completions" => (Self::Completion, POST),
+            "/infill" => (Self::Infill, POST),
             "/tokenize" => (Self::Tokenize, POST),
             "/detokenize" => (Self::Detokenize, POST),
             "/apply-template" => (Self::ApplyTemplate, POST),
@@ -133,6 +140,7 @@ impl Endpoint {
             Self::ModelById(_) | Self::Unbuilt => false,
             Self::Show | Self::Generate | Self::Chat | Self::Embed | Self::LegacyEmbeddings => true,
             Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Rerank => true,
+            Self::Completion | Self::Infill => true,
             Self::Tokenize | Self::Detokenize | Self::ApplyTemplate => true,
         }
     }
@@ -156,6 +164,8 @@ impl Endpoint {
             Self::Completions => "/v1/completions",
             Self::Embeddings => "/v1/embeddings",
             Self::Rerank => "/v1/rerank",
+            Self::Completion => "/completion",
+            Self::Infill => "/infill",
             Self::Tokenize => "/tokenize",
             Self::Detokenize => "/detokenize",
             Self::ApplyTemplate => "/apply-template",

@@ -10,6 +10,7 @@ mod image;
 mod json;
 pub mod llama_server;
 mod logprob;
+mod lora;
 pub mod name;
 pub mod ollama;
 pub mod openai;
@@ -19,7 +20,7 @@ mod tool_call;
 
 use bytes::BytesMut;
 
-pub use card::{Details, LoadedModel, ModelCard};
+pub use card::{Adapted, Details, LoadedModel, ModelCard};
 pub use endpoint::{Dialect, Endpoint};
 
 use crate::error::Error;
@@ -209,6 +210,8 @@ pub fn parse(endpoint: &Endpoint, body: &[u8]) -> Result<Call, Error> {
         Endpoint::Completions => openai::completions::parse(body),
         Endpoint::Embeddings => openai::embeddings::parse(body),
         Endpoint::Rerank => openai::rerank::parse(body),
+        Endpoint::Completion => llama_server::completion::parse(body),
+        Endpoint::Infill => llama_server::infill::parse(body),
         Endpoint::Tokenize => llama_server::tokenize::parse(body),
         Endpoint::Detokenize => llama_server::detokenize::parse(body),
         Endpoint::ApplyTemplate => llama_server::apply_template::parse(body),

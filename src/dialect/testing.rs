@@ -132,6 +132,7 @@ pub(super) fn card(name: &str) -> super::ModelCard {
         ],
         license: "MIT".into(),
         path: "/models/m.gguf".into(),
+        adapted: None,
         model_info: serde_json::Map::from_iter([("general.architecture".to_owned(), "llama".into())]),
         tensors: vec![("output.weight".into(), "Q4_0".into(), vec![8, 4])],
     }

@@ -10,11 +10,18 @@ use crate::dialect::{LoadedModel, ModelCard};
 use crate::error::Error;
 
 impl Dispatch {
-    /// Every model, most recently changed file first, those without a file last. A model whose file cannot be read is left
-    /// out: it cannot be asked for.
+    /// Every model, most recently changed file first, each followed by those that its adapters make of it, and models without a
+    /// file last. What has a file that cannot be read is left out: it cannot be asked for.
     pub fn cards(&self) -> Vec<Arc<ModelCard>> {
-        let local = self.library.models().into_iter().filter_map(|model| model.card().ok());
-        local.chain(self.remote.values().cloned()).collect()
+        let mut cards = Vec::new();
+        for model in self.library.models() {
+            let Ok(card) = model.card() else { continue };
+            let adapters = model.config.adapters.keys();
+            let adapted = adapters.filter_map(|name| model.adapted(name, &card).ok().map(Arc::new));
+            cards.extend(std::iter::once(Arc::clone(&card)).chain(adapted));
+        }
+        cards.extend(self.remote.values().cloned());
+        cards
     }
 
     /// The model that `name` means; `full` is for `verbose`.
@@ -25,6 +32,10 @@ impl Dispatch {
             return self.remote.get(&target.name).map(Arc::clone).ok_or_else(unknown);
         };
         let card = if full { model.full_card().map(Arc::new) } else { model.card() };
+        let card = match target.adapter {
+            Some(name) => card.and_then(|card| model.adapted(&name, &card).map(Arc::new)),
+            None => card,
+        };
         card.map_err(|reason| Error::LoadFailed { model: model.name.clone(), reason })
     }
 

@@ -29,7 +29,7 @@ use crate::admission::{Gate, QueueConfig};
 use crate::dialect::{ModelCard, Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Embedding, Embeddings, Generation, Ranking, Resume, Scores};
+use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Ranking, Resume, Scores};
 use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
@@ -227,6 +227,9 @@ impl Dispatch {
         writer: &Writer,
     ) -> Result<(), Error> {
         generation.model = target.name.to_string();
+        if let (Adaptation::Default, Some(name)) = (&generation.adaptation, &target.adapter) {
+            generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
+        }
         // The response cache will answer here, and a flight of an equal generation will be joined here, by its
         // `generation::Key`: before a seed is drawn, for equal requests must look equal.
         if generation.options.seed.is_none_or(|seed| seed < 0) {

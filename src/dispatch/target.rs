@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Dispatch;
-use crate::dialect::{Call, Work};
+use crate::dialect::Call;
 use crate::error::Error;
-use crate::library::Model;
+use crate::library::{Model, Named};
 
 /// A model that can be asked.
 #[derive(Clone)]
@@ -14,12 +14,15 @@ pub struct Target {
     pub name: Arc<str>,
     /// The configured model; `None` if only nodes of the config serve it.
     pub model: Option<Arc<Model>>,
+    /// The adapter that the name is of.
+    pub adapter: Option<Arc<str>>,
 }
 
 impl Dispatch {
     /// The target of a call, in Ollama's order of checks: the name, the model, objections, capabilities.
     pub fn target(&self, call: &mut Call) -> Result<Target, Error> {
-        if let (Work::Ask(_), "") = (&call.work, call.model.as_str()) {
+        // Only llama-server's endpoints come here without a name; the others refuse such a request.
+        if call.model.is_empty() {
             call.model = self.only_model()?;
         }
         let target =
@@ -53,11 +56,11 @@ impl Dispatch {
 
     /// The model that `name` means, if any.
     pub fn find(&self, name: &str) -> Result<Option<Target>, Error> {
-        if let Some(model) = self.library.resolve(name)? {
-            return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model) }));
+        if let Some(Named { model, adapter }) = self.library.resolve(name)? {
+            return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model), adapter }));
         }
         let remote = self.remote.get_key_value(self.library.canonical(name).as_str());
-        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None }))
+        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None, adapter: None }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Checks a model's files before llama.cpp sees them. That they are sound GGUFs is [`crate::gguf`]'s part; here is what llama.cpp
 //! takes for granted beyond that, and ends the process over.
 
+pub mod adapter;
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,11 @@ use crate::gguf::{self, Detail, Header};
 /// `LLAMA_MAX_LAYERS`.
 const MAX_LAYERS: u64 = 512;
 
-/// Checks the file at `path` and, where it is the first of several, those that follow. The error says which is wrong and how.
-pub fn check(path: &Path) -> Result<(), String> {
+/// Checks the file at `path` and, where it is the first of several, those that follow; their headers. The error says which is wrong
+/// and how.
+pub fn check(path: &Path) -> Result<Vec<Header>, String> {
     let files = parts(path);
+    let mut headers = Vec::with_capacity(files.len());
     for (place, file) in files.iter().enumerate() {
         let bad = |reason: &dyn std::fmt::Display| format!("bad file: {}: {reason}", file.display());
         let header = read(file)?;
@@ -23,8 +27,9 @@ pub fn check(path: &Path) -> Result<(), String> {
             check_hyperparameters(&header).map_err(|reason| bad(&reason))?;
         }
         check_vectors(&header).map_err(|reason| bad(&reason))?;
+        headers.push(header);
     }
-    Ok(())
+    Ok(headers)
 }
 
 fn read(path: &Path) -> Result<Header, String> {
@@ -154,7 +159,7 @@ mod tests {
         let error = check(&path(1)).unwrap_err();
         assert!(error.contains("m-00003-of-00003.gguf: truncated"), "{error}");
         std::fs::write(path(3), llama().finish()).unwrap();
-        assert_eq!(check(&path(1)), Ok(()));
+        assert_eq!(check(&path(1)).map(|headers| headers.len()), Ok(3));
         assert!(refusal(&first).contains("one of 3 parts"));
     }
 

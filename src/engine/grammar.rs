@@ -1,5 +1,6 @@
 //! [`Grammars`] and [`Constraint`]: decoding that can only produce what `format` asks for, by llguidance.
 
+mod format;
 mod gbnf;
 mod mistake;
 
@@ -64,7 +65,7 @@ impl Grammars {
         if !schema.is_object() {
             return Err("a JSON schema must be an object".to_owned());
         }
-        self.compile(TopLevelGrammar::from_json_schema(spaced(schema.clone())))
+        self.compile(TopLevelGrammar::from_json_schema(prepared(schema.clone())))
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
@@ -82,8 +83,9 @@ pub fn schema(format: &Format) -> Option<Value> {
     }
 }
 
-/// A schema with bounded white space, as a part of a grammar.
-pub fn spaced(schema: Value) -> Value {
+/// A schema as a part of a grammar: with bounded white space, and formats that let only through what is one.
+pub fn prepared(mut schema: Value) -> Value {
+    format::narrow(&mut schema);
     let Value::Object(mut fields) = schema else { return schema };
     fields.insert("x-guidance".to_owned(), json!({"whitespace_pattern": WHITESPACE}));
     Value::Object(fields)

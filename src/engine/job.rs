@@ -1,6 +1,7 @@
 //! [`Job`]: a request made ready for the scheduler. Everything slow (rendering, tokenising, compiling a grammar) happens here,
 //! outside the thread that computes.
 
+use super::adapters::Adapter;
 use super::answer::Answer;
 use super::grammar::Constraint;
 use super::model::Model;
@@ -20,6 +21,8 @@ pub struct Job {
     pub limit: usize,
     /// How tokens are chosen.
     pub settings: Settings,
+    /// What the model is changed by.
+    pub adapter: Option<Adapter>,
     /// What may be chosen.
     pub constraint: Option<Constraint>,
     /// Text and stop sequences.
@@ -53,6 +56,7 @@ impl Job {
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(CONTEXTS_PER_ANSWER * prompt.context),
             settings,
+            adapter: model.adapters.wanted(&generation.adaptation)?,
             constraint,
             answer: Answer::new(options.stop.as_deref().unwrap_or_default()).read_by(parser, shown),
             logprobs: generation.logprobs.map(usize::from),

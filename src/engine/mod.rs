@@ -6,6 +6,7 @@
 //!                                                                  slot ► sequence ► sampling ► answer ► parse ► events
 //! ```
 
+mod adapters;
 mod answer;
 pub mod backend;
 mod check;
@@ -14,6 +15,7 @@ mod draw;
 mod embed;
 mod grammar;
 mod health;
+mod infill;
 mod job;
 mod log;
 mod model;

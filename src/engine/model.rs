@@ -11,6 +11,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::{LlamaModel, RopeType};
 use llama_cpp_2::token::LlamaToken;
 
+use super::adapters::Adapters;
 use super::grammar::Grammars;
 use super::purpose::{Purpose, llama_pooling};
 use super::rank::Frame;
@@ -48,6 +49,8 @@ pub struct Model {
     pub facts: Facts,
     /// Whether the KV cache can be moved to earlier positions.
     pub can_shift: bool,
+    /// What it can be changed by.
+    pub adapters: Adapters,
     /// The chat template, if there is one: parsed, or why it could not be.
     pub template: Option<Result<ChatTemplate, String>>,
     /// How it marks thinking and tool calls.
@@ -64,20 +67,24 @@ impl Model {
         spec: Spec,
         progress: impl FnMut(f32) -> bool + 'static,
     ) -> Result<Self, String> {
-        check::check(&spec.path)?;
+        let headers = check::check(&spec.path)?;
         let mut params =
             LlamaModelParams::default().with_use_mmap(spec.mmap).with_progress_callback(progress);
         // llama.cpp's own default is every layer.
         if let Ok(layers) = u32::try_from(spec.gpu_layers) {
             params = params.with_n_gpu_layers(layers);
         }
-        let llama = LlamaModel::load_from_file(&backend, &spec.path, &params)
+        let mut llama = LlamaModel::load_from_file(&backend, &spec.path, &params)
             .map_err(|error| why(&format!("bad file {}", spec.path.display()), &error))?;
         let architecture = llama.meta_val_str("general.architecture").unwrap_or_default();
         let pooling = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok();
         let pooling = pooling.and_then(|value| value.parse::<i32>().ok()).map(LlamaPoolingType::from);
         let purpose = Purpose::of(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
         let facts = facts(&llama, purpose, &spec);
+        if !facts.completes && !spec.adapters.is_empty() {
+            return Err("adapters are for models that generate, and this one does not".to_owned());
+        }
+        let adapters = Adapters::load(&mut llama, &headers, &spec.adapters, why)?;
         let can_shift = can_shift(&llama, &architecture, spec.kv_type);
         let mut model = Self {
             llama,
@@ -85,6 +92,7 @@ impl Model {
             spec,
             facts,
             can_shift,
+            adapters,
             template: None,
             speech: Speech::default(),
             grammars: OnceLock::new(),
@@ -265,6 +273,12 @@ impl Model {
     /// The tokens before prefix, suffix and gap of a fill-in-the-middle prompt.
     pub fn infill(&self) -> Option<[Token; 3]> {
         infill(&self.llama)
+    }
+
+    /// The tokens before a repository's name and before a file's.
+    pub fn infill_files(&self) -> (Option<Token>, Option<Token>) {
+        let vocabulary = self.llama.vocab();
+        (known(vocabulary.fim_rep()), known(vocabulary.fim_sep()))
     }
 
     /// Tokens that end what is filled in: those that would begin another file.

@@ -1,5 +1,6 @@
 //! From a [`Generation`] to the tokens of its prompt: rendering, tokenising, cutting to the context.
 
+use super::infill;
 use super::model::Model;
 use super::sampling::Token;
 use super::template::{GoTemplate, PromptData};
@@ -29,7 +30,7 @@ pub fn build(model: &Model, generation: &Generation, options: &Options) -> Resul
                 context,
             });
         }
-        _ => tokens(model, generation)?,
+        _ => tokens(model, generation, context)?,
     };
     if tokens.is_empty() {
         return Err(invalid("the prompt has no tokens"));
@@ -53,11 +54,14 @@ pub fn render(model: &Model, generation: &Generation) -> Result<String, Failure>
             render_prompt(model, generation, prompt, system.as_ref(), template.as_deref())
         }
         Input::Raw { prompt } => Ok(prompt.clone()),
-        Input::Infill { .. } => Ok(model.detokenize(&tokens(model, generation)?)),
+        Input::Infill { .. } => {
+            let context = context(model, &generation.options);
+            Ok(model.detokenize(&tokens(model, generation, context)?))
+        }
     }
 }
 
-fn tokens(model: &Model, generation: &Generation) -> Result<Vec<Token>, Failure> {
+fn tokens(model: &Model, generation: &Generation, context: usize) -> Result<Vec<Token>, Failure> {
     match &generation.input {
         Input::Prompt { context, .. } => {
             if let Some(unknown) = context.iter().find(|&&token| !model.knows(token)) {
@@ -67,25 +71,11 @@ fn tokens(model: &Model, generation: &Generation) -> Result<Vec<Token>, Failure>
             tokens.extend(model.tokenize_prompt(&render(model, generation)?, context.is_empty()));
             Ok(tokens)
         }
-        Input::Infill { prefix, suffix } => infill(model, prefix, suffix),
+        Input::Infill { prefix, suffix, extra } => infill::tokens(model, prefix, suffix, extra, context),
         Input::Chat { .. } | Input::Raw { .. } => {
             Ok(model.tokenize_prompt(&render(model, generation)?, true))
         }
     }
-}
-
-fn infill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<Token>, Failure> {
-    let [before, after, gap] = model.infill().ok_or_else(|| Failure {
-        code: FailureCode::Unsupported,
-        message: "the model does not support insert: it has no fill-in-the-middle tokens".to_owned(),
-    })?;
-    let mut tokens: Vec<Token> = model.start().into_iter().collect();
-    tokens.push(before);
-    tokens.extend(model.tokenize(prefix, false, false));
-    tokens.push(after);
-    tokens.extend(model.tokenize(suffix, false, false));
-    tokens.push(gap);
-    Ok(tokens)
 }
 
 /// The conversation without its oldest messages: as many as it takes to fit are dropped, system messages and the last one

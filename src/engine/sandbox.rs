@@ -1,5 +1,5 @@
-//! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model and
-//! what computing needs, write no file, reach no network by TCP, signal nobody outside and gain no privileges.
+//! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model, the
+//! model's adapters and what computing needs, write no file, reach no network by TCP, signal nobody outside and gain no privileges.
 
 use crate::generation::seam::{Confinement, Sandbox, Spec};
 
@@ -71,6 +71,7 @@ mod linux {
             .scope(Scope::from_all(WANTED))?
             .create()?
             .add_rules(path_beneath_rules(check::parts(&spec.path), AccessFs::ReadFile))?
+            .add_rules(path_beneath_rules(spec.adapters.iter().map(|own| &own.path), AccessFs::ReadFile))?
             // To remove its socket at the end.
             .add_rules(path_beneath_rules(spec.socket.parent(), AccessFs::RemoveFile))?
             .add_rules(path_beneath_rules(LIBRARIES, reads))?

@@ -13,6 +13,7 @@ use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adapters::{Adapter, Turns};
 use super::command::Command;
 use super::health::Status;
 use super::job::Job;
@@ -37,6 +38,9 @@ pub struct Scheduler<'a> {
     waiting: VecDeque<(Box<Job>, UnboundedSender<Event>)>,
     sampler: Sampler,
     pace: Pace,
+    turns: Turns,
+    /// What the context computes with.
+    adapter: Option<Adapter>,
     /// Counts the jobs that were started.
     started: u64,
 }
@@ -65,6 +69,8 @@ impl<'a> Scheduler<'a> {
             waiting: VecDeque::new(),
             sampler: Sampler::default(),
             pace: Pace::new(model.spec.pace.clone(), capacity),
+            turns: Turns::default(),
+            adapter: None,
             started: 0,
         })
     }
@@ -121,8 +127,9 @@ impl<'a> Scheduler<'a> {
     }
 
     fn start(&mut self, mut sequence: Sequence) {
-        let Some(index) = choose(&self.slots, sequence.start()) else { return };
+        let Some(index) = choose(&self.slots, sequence.start(), sequence.adapter()) else { return };
         let slot = &mut self.slots[index];
+        slot.adapt(&mut self.context, sequence.adapter());
         let cached = slot.reuse(&mut self.context, sequence.start());
         sequence.skip(cached);
         self.started += 1;
@@ -190,20 +197,32 @@ impl<'a> Scheduler<'a> {
 
     fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
         self.batch.clear();
+        self.adapt()?;
         let mut portions = self.portions();
         portions.sort_unstable();
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 
-    /// Slots and how many tokens each gets: one where it generates; of the prompts, oldest job first, what there is room for.
+    /// Applies the adapter whose turn it is.
+    fn adapt(&mut self) -> Result<(), String> {
+        let wanted: Vec<_> = self.ready().map(|slot| self.slots[slot].adapter()).collect();
+        let turn = self.turns.next(&wanted);
+        if turn != self.adapter {
+            self.model.adapters.apply(&mut self.context, turn)?;
+            self.adapter = turn;
+        }
+        Ok(())
+    }
+
+    /// Slots whose turn it is and how many tokens each gets: one where it generates; of the prompts, oldest job first, what there is room for.
     fn portions(&self) -> Vec<(usize, usize)> {
         let unfed = |slot: usize| self.slots[slot].sequence.as_ref().map_or(0, |s| s.unfed().len());
-        let (reading, generating): (Vec<usize>, Vec<usize>) = self
-            .running()
-            .filter(|&slot| self.slots[slot].donor.is_none())
-            .partition(|&slot| self.slots[slot].sequence.as_ref().is_some_and(Sequence::is_reading));
+        let is_reading = |slot: usize| self.slots[slot].is_reading();
+        let has_turn = |slot: &usize| self.slots[*slot].adapter() == self.adapter;
+        let (reading, generating): (Vec<usize>, Vec<usize>) =
+            self.ready().filter(has_turn).partition(|&slot| is_reading(slot));
         let mut room = self.capacity - generating.len();
-        if !generating.is_empty() {
+        if self.ready().any(|slot| !is_reading(slot)) {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
             room = room.min(self.pace.tokens());
         }
@@ -214,6 +233,11 @@ impl<'a> Scheduler<'a> {
         }
         portions.retain(|&(_, tokens)| tokens > 0);
         portions
+    }
+
+    /// Slots that run and do not wait for another's cells, in the order their jobs came.
+    fn ready(&self) -> impl Iterator<Item = usize> {
+        self.running().filter(|&slot| self.slots[slot].donor.is_none())
     }
 
     /// Slots that run, in the order their jobs came.
@@ -279,13 +303,14 @@ impl<'a> Scheduler<'a> {
 
 /// The free slot that suits `prompt` best; among equals one next to a slot that runs, and the one idle for longest. A slot that
 /// holds much else as well keeps it: from there the beginning is copied.
-fn choose(slots: &[Slot], prompt: &[Token]) -> Option<usize> {
+fn choose(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> Option<usize> {
     let runs = |index: usize| slots.get(index).is_some_and(|slot| slot.sequence.is_some());
     let free = (0..slots.len()).filter(|&index| !runs(index));
     free.max_by_key(|&index| {
         let is_beside = runs(index + 1) || index.checked_sub(1).is_some_and(runs);
         let slot = &slots[index];
-        let common = if slot.suits(prompt) { slot.common_prefix(prompt) } else { 0 };
+        let is_useful = slot.adapter() == adapter && slot.suits(prompt);
+        let common = if is_useful { slot.common_prefix(prompt) } else { 0 };
         (common, is_beside, u64::MAX - slot.last_used)
     })
 }
@@ -301,14 +326,14 @@ mod tests {
             slot.last_used = last_used;
         }
         let mut given = Vec::new();
-        while let Some(index) = choose(&slots, &[7]) {
+        while let Some(index) = choose(&slots, &[7], None) {
             slots[index].sequence = Some(Sequence::unread(&[7]));
             given.push(index);
         }
         assert_eq!(given, [2, 3, 4, 1, 0]);
         slots[3].sequence = None;
         slots[0].sequence = None;
-        assert_eq!(choose(&slots, &[7]), Some(3), "both are beside one that runs");
+        assert_eq!(choose(&slots, &[7], None), Some(3), "both are beside one that runs");
     }
 
     #[test]
@@ -316,10 +341,12 @@ mod tests {
         let mut slots = vec![Slot::holding(0, &[1, 2, 3, 4, 5, 6]), Slot::holding(1, &[9]), Slot::new(2)];
         slots[1].last_used = 1;
         assert_eq!(
-            choose(&slots, &[1, 2, 7, 7]),
+            choose(&slots, &[1, 2, 7, 7], None),
             Some(2),
             "two of six is little, and slot 2 has nothing to lose"
         );
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7]), Some(0));
+        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], None), Some(0));
+        let adapter = Some(Adapter::at(0));
+        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], adapter), Some(2), "those cells are of no use to it");
     }
 }

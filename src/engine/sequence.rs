@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adapters::Adapter;
 use super::answer::Step;
 use super::job::Job;
 use super::model::Model;
@@ -85,6 +86,11 @@ impl Sequence {
     /// What it reads before it generates.
     pub fn start(&self) -> &[Token] {
         &self.start
+    }
+
+    /// What it is computed with.
+    pub fn adapter(&self) -> Option<Adapter> {
+        self.job.adapter
     }
 
     /// Whether anybody still listens.
@@ -279,6 +285,7 @@ impl Sequence {
             prompt: Prompt { tokens: start.to_vec(), context: 4096, keep: 0 },
             limit: 1,
             settings: Settings::new(&crate::generation::Options::default(), 4096),
+            adapter: None,
             constraint: None,
             answer: Answer::new(&[]),
             logprobs: None,

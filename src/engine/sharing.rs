@@ -4,6 +4,7 @@
 //! Each sequence has a stream of cells of its own, which llama.cpp copies whole: tens of megabytes, some milliseconds. The other
 //! way, one pool of cells that sequences share, costs nothing to share but lets every token attend over everybody's cells.
 
+use super::adapters::Adapter;
 use super::sampling::Token;
 use super::slot::Slot;
 
@@ -19,6 +20,8 @@ pub struct Donor {
     job: u64,
     /// Tokens of the prompt that it holds or will hold.
     tokens: usize,
+    /// What they are computed with.
+    adapter: Option<Adapter>,
 }
 
 /// What can be had from a donor now.
@@ -34,17 +37,20 @@ pub enum Offer {
 /// are there already win over those that are still to be read.
 pub fn donor(slots: &[Slot], receiver: usize, prompt: &[Token]) -> Option<Donor> {
     let own = slots[receiver].common_prefix(prompt);
-    let others = slots.iter().enumerate().filter(|&(index, _)| index != receiver);
+    let adapter = slots[receiver].adapter();
+    let others =
+        slots.iter().enumerate().filter(|&(index, slot)| index != receiver && slot.adapter() == adapter);
     let best = others.max_by_key(|(_, slot)| (slot.promised_prefix(prompt), slot.common_prefix(prompt)));
     let (index, slot) = best?;
     let tokens = usable(slot.promised_prefix(prompt), prompt);
-    (tokens >= own + WORTH).then_some(Donor { slot: index, job: slot.last_used, tokens })
+    (tokens >= own + WORTH).then_some(Donor { slot: index, job: slot.last_used, tokens, adapter })
 }
 
 /// What `donor` has of `prompt`.
 pub fn offer(slots: &[Slot], donor: Donor, prompt: &[Token]) -> Offer {
     let slot = &slots[donor.slot];
-    let here = usable(slot.common_prefix(prompt), prompt);
+    let common = if slot.adapter() == donor.adapter { slot.common_prefix(prompt) } else { 0 };
+    let here = usable(common, prompt);
     let goes_on = slot.last_used == donor.job && slot.is_reading();
     match here < donor.tokens && goes_on {
         true => Offer::Later,
@@ -106,6 +112,18 @@ mod tests {
         let slots = [Slot::new(0), Slot::holding(1, &prompt)];
         let donor = donor(&slots, 0, &prompt).unwrap();
         assert_eq!(offer(&slots, donor, &prompt), Offer::Tokens(prompt.len() - 1));
+    }
+
+    #[test]
+    fn nothing_is_copied_that_was_computed_with_another_adapter() {
+        let prompt = tokens(100, 500);
+        let held = || Slot::holding(1, &prompt);
+        assert_eq!(donor(&[Slot::new(0), held().adapted(Adapter::at(0))], 0, &prompt), None);
+        assert_eq!(donor(&[Slot::new(0).adapted(Adapter::at(0)), held()], 0, &prompt), None);
+        let alike = [Slot::new(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(0))];
+        let donor = donor(&alike, 0, &prompt).unwrap();
+        let given_away = [Slot::new(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(1))];
+        assert_eq!(offer(&given_away, donor, &prompt), Offer::Tokens(0), "its slot went to another");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use llama_cpp_2::context::LlamaContext;
 
+use super::adapters::Adapter;
 use super::sampling::Token;
 use super::sequence::Sequence;
 use super::sharing::Donor;
@@ -13,6 +14,8 @@ pub struct Slot {
     id: i32,
     /// Tokens in the KV cache, by position.
     cells: Vec<Token>,
+    /// What they were computed with: nobody who wants anything else can use them.
+    adapter: Option<Adapter>,
     /// What runs here.
     pub sequence: Option<Sequence>,
     /// Whose cells its sequence waits for.
@@ -24,7 +27,7 @@ pub struct Slot {
 impl Slot {
     /// An empty slot for the sequence `id` of the context.
     pub fn new(id: i32) -> Self {
-        Self { id, cells: Vec::new(), sequence: None, donor: None, last_used: 0 }
+        Self { id, cells: Vec::new(), adapter: None, sequence: None, donor: None, last_used: 0 }
     }
 
     /// llama.cpp's number for the sequence.
@@ -35,6 +38,19 @@ impl Slot {
     /// Cells in use.
     pub fn used(&self) -> usize {
         self.cells.len()
+    }
+
+    /// What its cells are computed with.
+    pub fn adapter(&self) -> Option<Adapter> {
+        self.adapter
+    }
+
+    /// From now on its cells are computed with `adapter`; those that were computed with another are freed.
+    pub fn adapt(&mut self, context: &mut LlamaContext, adapter: Option<Adapter>) {
+        if self.adapter != adapter {
+            self.clear(context);
+            self.adapter = adapter;
+        }
     }
 
     /// How many tokens at the front of `prompt` are in its cells.
@@ -159,6 +175,11 @@ impl Slot {
     /// An idle one with these cells.
     pub fn holding(id: i32, cells: &[Token]) -> Self {
         Self { cells: cells.to_vec(), ..Self::new(id) }
+    }
+
+    /// The same, computed with `adapter`.
+    pub fn adapted(self, adapter: Adapter) -> Self {
+        Self { adapter: Some(adapter), ..self }
     }
 }
 

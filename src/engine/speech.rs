@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::grammar::{Constraint, Grammars, schema, spaced};
+use super::grammar::{Constraint, Grammars, prepared, schema};
 use super::model::Model;
 use super::parse::outline::{self, Outline};
 use super::parse::{Calls, Family, Offer, Parser, Thinking};
@@ -110,10 +110,10 @@ fn constraint(
     if is_grammar || (thinking.is_none() && tools.is_none()) {
         return grammars.constraint(&generation.format);
     }
-    let content = schema(&generation.format).filter(|_| !is_forced).map(spaced);
+    let content = schema(&generation.format).filter(|_| !is_forced).map(prepared);
     let calls = tools.map(|tools| outline::Calls {
         frame: &model.speech.family.frame,
-        tools: tools.offered.iter().map(|tool| (tool.name, spaced(tool.parameters()))).collect(),
+        tools: tools.offered.iter().map(|tool| (tool.name, prepared(tool.parameters()))).collect(),
         several: tools.several,
     });
     let outline = Outline { special: &model.speech.special, thinking, calls, content: content.as_ref() };

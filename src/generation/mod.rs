@@ -5,6 +5,7 @@
 //! ([`seam`]), so `curl --unix-socket` can talk to a worker.
 
 pub mod ability;
+mod adapter;
 mod embedding;
 mod event;
 mod key;
@@ -16,10 +17,11 @@ pub mod seam;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::Adaptation;
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
 pub use key::Key;
 pub use options::Options;
 pub use ranking::{Ranking, Scores};
-pub use request::{Format, Generation, Input, Message, Role, Think, ToolChoice};
+pub use request::{Format, Generation, Input, Message, Role, Snippet, Think, ToolChoice};
 pub use resume::Resume;

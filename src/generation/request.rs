@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Options, Resume};
+use super::{Adaptation, Options, Resume};
 
 /// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Generation {
     /// Sampling and limits; absent fields take the model's, then the engine's defaults ([`Options`]).
     #[serde(default)]
     pub options: Options,
+    /// The adapter that the model is changed by.
+    #[serde(default, skip_serializing_if = "Adaptation::is_default")]
+    pub adaptation: Adaptation,
     /// Constraint on the output.
     #[serde(default)]
     pub format: Format,
@@ -82,7 +85,19 @@ pub enum Input {
         prefix: String,
         /// Text after the gap.
         suffix: String,
+        /// What other files hold, the nearest last.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        extra: Vec<Snippet>,
     },
+}
+
+/// A piece of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snippet {
+    /// The file's name.
+    pub file: String,
+    /// The piece.
+    pub text: String,
 }
 
 /// One turn of a conversation.

@@ -43,6 +43,9 @@ pub struct Spec {
     /// How embeddings are pooled; absent: as the file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
+    /// LoRA adapters that requests may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
     /// Layers on the GPU; -1: all that fit.
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.
@@ -59,6 +62,21 @@ pub struct Spec {
     /// What requests get that do not say otherwise.
     #[serde(default)]
     pub options: super::Options,
+}
+
+/// A LoRA adapter of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// What requests call it; unique.
+    pub name: String,
+    /// The GGUF file.
+    pub path: std::path::PathBuf,
+    /// How strongly it changes the model unless a request says otherwise.
+    pub scale: f32,
+    /// Applied where a request names none; at most one is.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// How prompts are read while other sequences generate: as many tokens per step as keep a step at its target.

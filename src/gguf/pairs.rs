@@ -23,6 +23,9 @@ const MAX_KEY: usize = 0xffff;
 /// over a file that is mapped with a smaller one.
 const ALIGNMENT: u64 = 32;
 
+/// The strength that a LoRA adapter was trained with. llama.cpp ends the process over one of another type.
+const ALPHA: &str = "adapter.lora.alpha";
+
 /// The texts by which llama.cpp finds the tokens before, after and at the gap, where the file has no ids for them.
 pub const FILL: [&[&str]; 3] = [
     &[
@@ -107,6 +110,9 @@ impl Pairs {
                 }
                 _ => return corrupt(format!("alignment {value}, not a power of two from {ALIGNMENT} on")),
             }
+        }
+        if key == ALPHA && kind != kind::F32 {
+            return corrupt(format!("{ALPHA} is no 32-bit float"));
         }
         self.metadata.insert(key, value);
         Ok(())

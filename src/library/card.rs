@@ -28,6 +28,7 @@ pub fn elsewhere(name: &str) -> ModelCard {
         parameters: Vec::new(),
         license: String::new(),
         path: name.to_owned(),
+        adapted: None,
         tensors: Vec::new(),
         model_info: Map::new(),
     }
@@ -78,6 +79,7 @@ fn describe(
         parameters: parameters(config),
         license: text("general.license"),
         path: path.display().to_string(),
+        adapted: None,
         tensors: Vec::new(),
         model_info: model_info(header),
     }
@@ -173,15 +175,22 @@ fn parameters(config: &ModelConfig) -> Vec<(String, Value)> {
 /// An identity of the file: SHA-256 over its size, its time and its header. Reading all of a 100 GB file to hash it would
 /// take minutes, and Ollama's own digest is not of the weights either but of the manifest.
 fn digest(header: &Header, size: u64, modified: SystemTime) -> String {
-    let since_epoch = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut hasher = Sha256::new();
-    hasher.update(size.to_le_bytes());
-    hasher.update(since_epoch.as_nanos().to_le_bytes());
+    hasher.update(identity(size, modified));
     hasher.update(header.fingerprint);
     hex(hasher.finalize())
 }
 
-fn hex(hash: impl AsRef<[u8]>) -> String {
+/// What tells one state of a file from another.
+pub(super) fn identity(size: u64, modified: SystemTime) -> [u8; 24] {
+    let since_epoch = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&size.to_le_bytes());
+    bytes[8..].copy_from_slice(&since_epoch.as_nanos().to_le_bytes());
+    bytes
+}
+
+pub(super) fn hex(hash: impl AsRef<[u8]>) -> String {
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

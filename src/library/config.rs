@@ -1,7 +1,10 @@
 //! One entry of the `models` section.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::AdapterConfig;
 use crate::generation::Options;
 use crate::generation::seam::{KvType, PaceSettings, Pooling};
 use crate::units::{KeepAlive, range};
@@ -39,6 +42,9 @@ pub struct ModelConfig {
     /// How embeddings are pooled; absent: as the file says.
     #[serde(default)]
     pub pooling: Option<Pooling>,
+    /// LoRA adapters by name, each a model of its own to clients.
+    #[serde(default)]
+    pub adapters: BTreeMap<String, AdapterConfig>,
     /// Layers on the GPU; -1: all that fit.
     #[serde(default = "all")]
     pub gpu_layers: i32,
@@ -82,6 +88,7 @@ impl ModelConfig {
             batch: batch(),
             pace: PaceSettings::default(),
             pooling: None,
+            adapters: BTreeMap::new(),
             gpu_layers: all(),
             mmap: yes(),
             keep_alive: None,
@@ -107,6 +114,12 @@ impl ModelConfig {
             .filter_map(|(key, value, range)| Some((key, range::fault(value, range)?)))
             .collect();
         faults.extend(self.pace.fault().map(|fault| ("pace", fault.to_owned())));
+        if self.adapters.values().filter(|adapter| adapter.default).count() > 1 {
+            faults.push(("adapters", "only one of them can be the default".to_owned()));
+        }
+        if let Some((name, _)) = self.adapters.iter().find(|(_, adapter)| !adapter.scale.is_finite()) {
+            faults.push(("adapters", format!("the scale of {name:?} must be a number")));
+        }
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
         }
@@ -121,13 +134,16 @@ impl ModelConfig {
         if self.path.starts_with("builtin:") {
             return None;
         }
-        match std::fs::File::open(&self.path).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.is_dir() => {
-                Some(format!("{} is a directory, not a GGUF file", self.path))
-            }
-            Ok(_) => None,
-            Err(error) => Some(format!("{} cannot be read: {error}", self.path)),
-        }
+        file_fault(&self.path)
+    }
+}
+
+/// Why the file at `path` cannot be read as a GGUF file, as far as opening it tells.
+pub(super) fn file_fault(path: &str) -> Option<String> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => Some(format!("{path} is a directory, not a GGUF file")),
+        Ok(_) => None,
+        Err(error) => Some(format!("{path} cannot be read: {error}")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The library: the models this Arriero is configured to serve, and what their files say about them.
 
+mod adapter;
 mod builtin;
 mod card;
 mod config;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use adapter::AdapterConfig;
 pub use card::elsewhere;
 pub use config::{BUILTIN_DEMO, ModelConfig};
 use moka::sync::Cache;
@@ -24,10 +26,19 @@ const CARDS: u64 = 1024;
 /// A file is looked at no more often than this, however many requests ask about it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Every configured model, by name and alias.
+/// Every configured model, by name, alias and the names of its adapters.
 pub struct Library {
     models: Vec<Arc<Model>>,
-    by_key: HashMap<String, Arc<Model>>,
+    by_key: HashMap<String, Named>,
+}
+
+/// What a name means.
+#[derive(Clone)]
+pub struct Named {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The configured name of its adapter, where the name is one's.
+    pub adapter: Option<Arc<str>>,
 }
 
 /// One configured model.
@@ -70,27 +81,31 @@ impl Library {
         let names = models.iter().map(|model| (&model.name, model));
         let aliases = models.iter().flat_map(|model| model.config.aliases.iter().map(move |a| (a, model)));
         for (name, model) in names.chain(aliases) {
-            by_key.entry(key(name)).or_insert_with(|| Arc::clone(model));
+            by_key.entry(key(name)).or_insert_with(|| Named { model: Arc::clone(model), adapter: None });
+        }
+        for (name, model) in models.iter().flat_map(|m| m.config.adapters.keys().map(move |name| (name, m))) {
+            let named = || Named { model: Arc::clone(model), adapter: Some(name.as_str().into()) };
+            by_key.entry(key(name)).or_insert_with(named);
         }
         Self { models, by_key }
     }
 
-    /// The model a client's name means: configured name or alias, any case, with or without `:latest`, with or without the
+    /// What a client's name means: configured name, alias or adapter, any case, with or without `:latest`, with or without the
     /// default host and namespace. A malformed name is `Error::Invalid("invalid model name")`, an unknown one `None`; so is
     /// the empty one, because Ollama answers it with "model '' not found".
-    pub fn resolve(&self, name: &str) -> Result<Option<Arc<Model>>, Error> {
+    pub fn resolve(&self, name: &str) -> Result<Option<Named>, Error> {
         if name.is_empty() {
             return Ok(None);
         }
         let key = name::key(name).ok_or_else(|| Error::invalid_param("model", "invalid model name"))?;
-        Ok(self.by_key.get(&key).map(Arc::clone))
+        Ok(self.by_key.get(&key).cloned())
     }
 
-    /// The one spelling of all names of a model: the configured name where `name` is one of ours, else its key. Whatever is
+    /// The one spelling of all names of a model, its adapters' included: the configured name where `name` is one of ours, else its key. Whatever is
     /// kept by model, in any map, is kept under this.
     pub fn canonical(&self, name: &str) -> String {
         let key = key(name);
-        self.by_key.get(&key).map_or(key, |model| model.name.clone())
+        self.by_key.get(&key).map_or(key, |named| named.model.name.clone())
     }
 
     /// Reads every card, so that no request has to wait for one. Blocks on the disk. What is wrong with a file is said when
@@ -200,7 +215,7 @@ mod tests {
                 ("other", json!({"path": "/other.gguf"})),
             ],
         );
-        let resolve = |name: &str| library.resolve(name).map(|model| model.map(|m| m.name.clone()));
+        let resolve = |name: &str| library.resolve(name).map(|named| named.map(|n| n.model.name.clone()));
         let found = |name: &str| Ok(Some(name.to_owned()));
         assert_eq!(resolve("demo"), found("Demo"));
         assert_eq!(resolve("registry.ollama.ai/library/DEMO:latest"), found("Demo"));
@@ -230,7 +245,7 @@ mod tests {
         let path = dir.path().join("m.gguf");
         std::fs::write(&path, tiny()).unwrap();
         let library = library(dir.path(), &[("m", json!({"path": path}))]);
-        let model = library.resolve("m").unwrap().unwrap();
+        let model = library.resolve("m").unwrap().unwrap().model;
         let now = Instant::now();
         let first = model.card_at(now).unwrap();
         assert!(Arc::ptr_eq(&first, &model.card_at(now + LOOK_AGAIN).unwrap()));
@@ -243,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.gguf");
         let library = library(dir.path(), &[("m", json!({"path": path}))]);
-        let model = library.resolve("m").unwrap().unwrap();
+        let model = library.resolve("m").unwrap().unwrap().model;
         let now = Instant::now();
         assert!(model.card_at(now).is_err());
         std::fs::write(&path, tiny()).unwrap();
@@ -262,7 +277,7 @@ mod tests {
         let file = Writer::default().strings("tokenizer.ggml.tokens", &tokens);
         std::fs::write(&path, file.tensor("output.weight", 0, &[2]).finish()).unwrap();
         let library = library(dir.path(), &[("m", json!({"path": path}))]);
-        let model = library.resolve("m").unwrap().unwrap();
+        let model = library.resolve("m").unwrap().unwrap().model;
         let (brief, full) = (model.card().unwrap(), model.full_card().unwrap());
         assert_eq!(brief.model_info["tokenizer.ggml.tokens"], serde_json::Value::Null);
         assert_eq!(full.model_info["tokenizer.ggml.tokens"], json!(tokens));
@@ -290,7 +305,7 @@ mod tests {
             ("broken", "not a GGUF file"),
             ("builtin", "there is 'builtin:demo'"),
         ] {
-            let error = library.resolve(name).unwrap().unwrap().card().unwrap_err();
+            let error = library.resolve(name).unwrap().unwrap().model.card().unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(library.models().len(), 4);
@@ -317,7 +332,7 @@ mod tests {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let dir = tempfile::tempdir().unwrap();
         let library = library(dir.path(), &[("demo", json!({"path": "builtin:demo"}))]);
-        let model = library.resolve("demo").unwrap().unwrap();
+        let model = library.resolve("demo").unwrap().unwrap().model;
         let path = model.file().unwrap();
         let facts = path.metadata().unwrap();
         assert_eq!(facts.permissions().mode() & 0o777, 0o600);

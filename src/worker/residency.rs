@@ -328,7 +328,7 @@ mod tests {
         config.as_object_mut().unwrap().extend(section.as_object().unwrap().clone());
         let library =
             Library::open([(name.to_owned(), serde_json::from_value(config).unwrap())], "/".as_ref());
-        library.resolve(name).unwrap().unwrap()
+        library.resolve(name).unwrap().unwrap().model
     }
 
     fn plain(name: &str) -> Arc<Model> {

@@ -86,6 +86,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, sandbox: bool) -> Spec {
         pace: config.pace.clone(),
         kv_type: config.kv_type,
         pooling: config.pooling,
+        adapters: config.adapters.iter().map(|(name, adapter)| adapter.spec(name)).collect(),
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
         sandbox,

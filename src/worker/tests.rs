@@ -62,7 +62,7 @@ impl Stage {
         section["path"] = json!(path);
         let section = serde_json::from_value(section).unwrap();
         let library = Arc::new(Library::open([("m".to_owned(), section)], dir.path()));
-        let model = library.resolve("m").unwrap().unwrap();
+        let model = library.resolve("m").unwrap().unwrap().model;
         let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
         let supervisor = Arc::new(Supervisor::new(
             config,

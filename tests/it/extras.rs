@@ -88,6 +88,64 @@ fn a_conversation_becomes_the_prompt_that_the_model_would_see() {
 }
 
 #[test]
+fn a_prompt_is_completed_as_it_is_streamed_and_not() {
+    let server = server();
+    let ask = |extra: Value| {
+        let mut body = json!({ "prompt": "Hello", "n_predict": 6, "temperature": 0 });
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        server.post("/completion", &body)
+    };
+    let whole = ask(json!({})).json().expect("JSON");
+    let text = whole["content"].as_str().expect("a text");
+    let raw = json!({ "model": "tiny", "prompt": "Hello", "raw": true, "options": { "num_predict": 6, "temperature": 0 } });
+    assert_eq!(server.generate(&raw), text, "no template is applied");
+    let facts = ["stop_type", "tokens_predicted", "truncated", "prompt"].map(|name| whole[name].clone());
+    assert_eq!(facts, [json!("limit"), json!(6), json!(false), json!("Hello")]);
+    assert_eq!(whole["timings"]["predicted_n"], 6);
+    let stream = ask(json!({ "stream": true })).text().expect("a stream");
+    let objects: Vec<Value> = stream
+        .split_terminator("\n\n")
+        .map(|chunk| serde_json::from_str(chunk.strip_prefix("data: ").expect("an event")).expect("JSON"))
+        .collect();
+    let (last, pieces) = objects.split_last().expect("several");
+    assert_eq!(pieces.iter().filter_map(|piece| piece["content"].as_str()).collect::<String>(), text);
+    assert_eq!((&last["stop"], &last["tokens_predicted"]), (&json!(true), &json!(6)));
+    assert_eq!(server.post("/completion", &json!({ "model": "nobody", "prompt": "x" })).status, 404);
+    assert_eq!(refusal(&server, "/completion", &json!({ "prompt": [1, 2] })).0, 400);
+}
+
+#[test]
+fn a_gap_is_filled_with_the_same_as_by_ollamas_suffix_and_other_files_matter() {
+    let server = server();
+    let fill = |extra: Value| {
+        let mut body =
+            json!({ "input_prefix": "fn a(", "input_suffix": ")", "n_predict": 8, "temperature": 0 });
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        let answer = server.post("/infill", &body).json().expect("JSON");
+        let text = answer["content"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+        (text, answer["tokens_evaluated"].as_u64().expect("a number"))
+    };
+    let (text, length) = fill(json!({}));
+    let ollama = json!({
+        "model": "tiny", "prompt": "fn a(", "suffix": ")", "options": { "num_predict": 8, "temperature": 0 }
+    });
+    assert_eq!(server.generate(&ollama), text);
+    assert_eq!(length, 8, "its tokens, those of the gap and nothing else");
+    assert_eq!(
+        fill(json!({ "input_prefix": "fn", "prompt": " a(" })).0,
+        text,
+        "what is written belongs to the prefix"
+    );
+    let other = fill(json!({ "input_extra": [{ "filename": "b.rs", "text": "the and the" }] }));
+    assert!(other.0 != text && other.1 > length);
+    let long = fill(json!({ "input_extra": [{ "text": "the ".repeat(5000) }] }));
+    assert!(long.1 < 2048, "as much of the others as fits: {}", long.1);
+    let demo = Server::demo();
+    let ask = json!({ "input_prefix": "a", "input_suffix": "b" });
+    assert_eq!(refusal(&demo, "/infill", &ask), (400, "infill is not supported by this model".to_owned()));
+}
+
+#[test]
 fn a_logit_bias_forces_and_forbids_tokens_and_unknown_ones_are_named() {
     let server = server();
     let the = token(&server, " the");

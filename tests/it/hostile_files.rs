@@ -26,10 +26,12 @@ const AT_ONCE: usize = 6;
 /// Numbers that a reader may not expect.
 const ODD: [u32; 12] = [0, 1, 2, 3, 5, 7, 8, 255, 65_536, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-fn tiny() -> (Vec<u8>, Header) {
-    let path =
-        Fixture::TinyLlama.file_in(env!("CARGO_TARGET_TMPDIR").as_ref()).expect("the fixture can be written");
-    let bytes = std::fs::read(path).expect("the fixture");
+fn path_of(fixture: Fixture) -> PathBuf {
+    fixture.file_in(env!("CARGO_TARGET_TMPDIR").as_ref()).expect("the fixture can be written")
+}
+
+fn sound(fixture: Fixture) -> (Vec<u8>, Header) {
+    let bytes = std::fs::read(path_of(fixture)).expect("the fixture");
     let header = gguf::read(bytes.as_slice(), bytes.len() as u64, Detail::Full).expect("a sound file");
     (bytes, header)
 }
@@ -87,11 +89,12 @@ struct Lone {
 }
 
 impl Lone {
-    fn start(folder: &Path, model: &Path) -> Self {
+    /// `adapters` are those of the seam's specification.
+    fn start(folder: &Path, model: &Path, adapters: Value) -> Self {
         let socket = folder.join("sock");
         let spec = json!({
             "name": "lone-0", "path": model, "socket": socket, "context": 128, "parallel": 2, "threads": 1, "batch": 64,
-            "kv_type": "f16", "gpu_layers": 0, "mmap": true,
+            "kv_type": "f16", "gpu_layers": 0, "mmap": true, "adapters": adapters,
         });
         let mut command = arriero();
         command.args(["worker", "--spec", &spec.to_string()]);
@@ -125,10 +128,10 @@ impl Lone {
     }
 }
 
-/// Why a worker that was given the file of this seed ended as none may, if it did.
-fn complaint(seed: u64, file: &[u8], header: &Header) -> Option<String> {
+/// Why a worker that was given the file of this seed, made of a sound one of `fixture`, ended as none may, if it did.
+fn complaint(seed: u64, fixture: Fixture, (file, header): &(Vec<u8>, Header)) -> Option<String> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut file = file.to_vec();
+    let mut file = file.clone();
     for _ in 0..random.random_range(1..3) {
         // One that was cut short is damaged enough.
         if file.len() > header.tensors[0].place.start as usize {
@@ -136,9 +139,16 @@ fn complaint(seed: u64, file: &[u8], header: &Header) -> Option<String> {
         }
     }
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let model = folder.path().join("damaged.gguf");
-    std::fs::write(&model, file).expect("a file");
-    let (status, words) = Lone::start(folder.path(), &model).outcome();
+    let damaged = folder.path().join("damaged.gguf");
+    std::fs::write(&damaged, file).expect("a file");
+    let worker = match fixture {
+        Fixture::TinyAdapter => {
+            let adapters = json!([{ "name": "damaged", "path": damaged, "scale": 1.0, "default": true }]);
+            Lone::start(folder.path(), &path_of(Fixture::TinyLlama), adapters)
+        }
+        _ => Lone::start(folder.path(), &damaged, json!([])),
+    };
+    let (status, words) = worker.outcome();
     let is_fine = match status.code() {
         Some(0) => true,
         Some(3) => words.lines().last().is_some_and(|line| line.starts_with("arriero worker: ")),
@@ -147,19 +157,29 @@ fn complaint(seed: u64, file: &[u8], header: &Header) -> Option<String> {
     (!is_fine).then(|| format!("seed {seed}: {status}: {words}"))
 }
 
-#[test]
-fn a_worker_loads_a_damaged_file_or_says_why_not_but_never_dies_of_it() {
-    let (file, header) = tiny();
+/// Gives workers as many damaged files as asked for.
+fn damage_many(fixture: Fixture) {
+    let sound = sound(fixture);
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let next = AtomicU64::new(0);
     let seeds =
         || std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < cases));
     let complaints: Vec<String> = thread::scope(|scope| {
-        let runs = || seeds().filter_map(|seed| complaint(seed, &file, &header)).collect::<Vec<_>>();
+        let runs = || seeds().filter_map(|seed| complaint(seed, fixture, &sound)).collect::<Vec<_>>();
         let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(runs)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("a verdict")).collect()
     });
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn a_worker_loads_a_damaged_file_or_says_why_not_but_never_dies_of_it() {
+    damage_many(Fixture::TinyLlama);
+}
+
+#[test]
+fn a_worker_loads_a_damaged_adapter_or_says_why_not_but_never_dies_of_it() {
+    damage_many(Fixture::TinyAdapter);
 }
 
 /// One file per thing that can be wrong, with words of the error that the client gets.
@@ -197,7 +217,7 @@ fn broken(file: &[u8], header: &Header) -> Vec<(&'static str, Vec<u8>, &'static 
 
 #[test]
 fn what_is_wrong_with_a_file_is_told_to_the_client_and_the_others_are_served() {
-    let (file, header) = tiny();
+    let (file, header) = sound(Fixture::TinyLlama);
     let folder = tempfile::tempdir().expect("a temporary directory");
     let broken = broken(&file, &header);
     let mut models = "models: { demo: { path: \"builtin:demo\" }".to_owned();

@@ -8,6 +8,8 @@ mod layers;
 mod packaging;
 
 #[cfg(feature = "engine")]
+mod adapters;
+#[cfg(feature = "engine")]
 mod burst;
 #[cfg(feature = "engine")]
 mod clients;
@@ -45,5 +47,7 @@ mod readme;
 mod resume;
 #[cfg(feature = "engine")]
 mod sandbox;
+#[cfg(feature = "engine")]
+mod schemas;
 #[cfg(feature = "engine")]
 mod tools;

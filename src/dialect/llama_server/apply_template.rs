@@ -7,7 +7,7 @@ use crate::dialect::json::{self, object};
 use crate::dialect::openai::messages::{self, MessageBody};
 use crate::dialect::{Call, Question};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Options, ToolChoice};
 
 object! {
     struct Body {
@@ -25,6 +25,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         model: body.model.clone().unwrap_or_default(),
         input: Input::Chat { messages, tools },
         options: Options::default(),
+        adaptation: Adaptation::Default,
         format: Format::Text,
         logprobs: None,
         think: None,

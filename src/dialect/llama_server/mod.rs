@@ -2,7 +2,11 @@
 //! file per endpoint. Its server has one model; here a field `model` says which, and may be left out where there is but one.
 
 pub(super) mod apply_template;
+pub(super) mod completion;
+mod completion_answer;
 pub(super) mod detokenize;
+pub(super) mod infill;
+mod sampling;
 pub(super) mod tokenize;
 
 use bytes::{BufMut, BytesMut};

@@ -50,7 +50,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let input = body.prompt.filter(|prompt| !prompt.is_empty()).map(|prompt| match raw {
         true => Input::Raw { prompt },
         // The model's own tokens frame the gap, so neither a template nor a system text has a place.
-        false if !suffix.is_empty() => Input::Infill { prefix: prompt, suffix },
+        false if !suffix.is_empty() => Input::Infill { prefix: prompt, suffix, extra: Vec::new() },
         false => Input::Prompt { prompt, system, template, context },
     });
     Ok(settings.call(input, needs, objection, Shape::Generate))
@@ -110,7 +110,10 @@ mod tests {
     #[test]
     fn a_suffix_makes_it_fill_in_the_middle_without_a_template() {
         let call = generate(json!({"model": "m", "prompt": "a", "suffix": "b", "template": "t"}));
-        assert_eq!(generation(&call).input, Input::Infill { prefix: "a".into(), suffix: "b".into() });
+        assert_eq!(
+            generation(&call).input,
+            Input::Infill { prefix: "a".into(), suffix: "b".into(), extra: Vec::new() }
+        );
         assert!(needs(&call).contains(&(
             Capability::Insert,
             "registry.ollama.ai/library/m:latest does not support insert".into()

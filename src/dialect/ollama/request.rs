@@ -7,7 +7,7 @@ use super::options;
 use crate::dialect::json::{Integer, object};
 use crate::dialect::{Call, Capability, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Think, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Think, ToolChoice};
 use crate::units::KeepAlive;
 
 object! {
@@ -54,6 +54,7 @@ impl Shared {
                 model: model.clone(),
                 input: Input::Raw { prompt: String::new() },
                 options: options::parse(self.options)?,
+                adaptation: Adaptation::Default,
                 format: format(self.format)?,
                 logprobs: (self.logprobs == Some(true)).then_some(top),
                 think,

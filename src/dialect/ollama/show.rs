@@ -105,6 +105,9 @@ fn modelfile(card: &ModelCard) -> String {
     let mut line = |command: &str, argument: &str| {
         let _ = writeln!(text, "{command} {}", quoted(argument));
     };
+    if let Some(adapted) = &card.adapted {
+        line("ADAPTER", &adapted.path);
+    }
     for (command, argument) in [("TEMPLATE", &card.template), ("SYSTEM", &card.system)] {
         if !argument.is_empty() {
             line(command, argument);

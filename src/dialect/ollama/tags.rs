@@ -71,7 +71,7 @@ struct Models<T> {
 /// `details`; `parent_model` and `families` must be there, `families` null where nothing is known.
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
-    parent_model: &'static str,
+    parent_model: &'a str,
     format: &'static str,
     family: &'a str,
     families: Option<[&'a str; 1]>,
@@ -87,7 +87,7 @@ impl<'a> Details<'a> {
     pub(super) fn of(card: &'a ModelCard) -> Self {
         let details = &card.details;
         Self {
-            parent_model: "",
+            parent_model: card.adapted.as_ref().map_or("", |adapted| &adapted.model),
             format: "gguf",
             family: &details.family,
             families: (!details.family.is_empty()).then_some([&details.family]),

@@ -33,7 +33,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let input = match body.suffix.filter(|suffix| !suffix.is_empty()) {
         Some(suffix) => {
             needs.push(settings.need(Capability::Insert, "insert"));
-            Input::Infill { prefix: prompt, suffix }
+            Input::Infill { prefix: prompt, suffix, extra: Vec::new() }
         }
         None => Input::Prompt { prompt, system: None, template: None, context: Vec::new() },
     };
@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn a_suffix_makes_it_fill_in_the_middle() {
         let call = complete(json!({"model": "m", "prompt": "a", "suffix": "b"}));
-        assert_eq!(generation(&call).input, Input::Infill { prefix: "a".into(), suffix: "b".into() });
+        assert_eq!(
+            generation(&call).input,
+            Input::Infill { prefix: "a".into(), suffix: "b".into(), extra: Vec::new() }
+        );
         assert!(needs(&call).iter().any(|(capability, _)| *capability == Capability::Insert));
     }
 

@@ -11,7 +11,7 @@ use crate::generation::Options;
 
 object! {
     /// The fields, as they come.
-    pub(super) struct Extras {
+    pub(in crate::dialect) struct Extras {
         "top_k" => top_k: Integer,
         "min_p" => min_p: f64,
         "typical_p" => typical_p: f64,
@@ -31,7 +31,7 @@ object! {
 
 impl Extras {
     /// The options that these fields are.
-    pub(super) fn options(self) -> Result<Options, Error> {
+    pub(in crate::dialect) fn options(self) -> Result<Options, Error> {
         let number = |name, value: Option<f64>| value.map(|value| float(name, value)).transpose();
         let count = |value: Option<Integer>| {
             value.map(|Integer(value)| i32::try_from(value).unwrap_or(if value < 0 { -1 } else { i32::MAX }))
@@ -56,7 +56,7 @@ impl Extras {
 }
 
 /// OpenAI's `logit_bias`, `{"token id": -100 to 100}`, by token id. Whether the model has such tokens is known where it runs.
-pub(super) fn logit_bias(map: Map<String, Value>) -> Result<Vec<(u32, f32)>, Error> {
+pub(in crate::dialect) fn logit_bias(map: Map<String, Value>) -> Result<Vec<(u32, f32)>, Error> {
     let wrong = |message| Error::invalid_param("logit_bias", message);
     let mut biases = BTreeMap::new();
     for (token, bias) in map {

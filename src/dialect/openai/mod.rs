@@ -7,11 +7,11 @@ mod completion_answer;
 pub(super) mod completions;
 pub(super) mod embeddings;
 mod envelope;
-mod extras;
+pub(super) mod extras;
 pub(super) mod messages;
 mod models;
 pub(super) mod rerank;
-mod sampling;
+pub(super) mod sampling;
 mod tool_choice;
 
 use bytes::{BufMut, BytesMut};

@@ -12,11 +12,15 @@ struct Model<'a> {
     object: &'static str,
     created: i64,
     owned_by: &'static str,
+    /// As vLLM has it: the model that an adapter changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<&'a str>,
 }
 
 impl<'a> Model<'a> {
-    fn of(id: &'a str, card: &ModelCard) -> Self {
-        Self { id, object: "model", created: card.modified.unix_timestamp(), owned_by: "library" }
+    fn of(id: &'a str, card: &'a ModelCard) -> Self {
+        let parent = card.adapted.as_ref().map(|adapted| adapted.model.as_str());
+        Self { id, object: "model", created: card.modified.unix_timestamp(), owned_by: "library", parent }
     }
 }
 

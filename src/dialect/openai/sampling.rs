@@ -4,9 +4,10 @@ use serde_json::{Map, Value};
 
 use super::extras::{self, Extras};
 use crate::dialect::json::{Integer, object};
+use crate::dialect::lora::{self, Lora};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options, Think, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Options, Think, ToolChoice};
 
 object! {
     /// The fields, as they come.
@@ -25,6 +26,7 @@ object! {
         "logit_bias" => logit_bias: Map<String, Value>,
         "grammar" => grammar: String,
         "guided_grammar" => guided_grammar: String,
+        "lora" => lora: Vec<Lora>,
         ..extras: Extras,
     }
 }
@@ -47,6 +49,7 @@ pub(super) struct Settings {
     pub(super) options: Options,
     /// llama-server's `grammar`, vLLM's `guided_grammar`.
     grammar: Option<String>,
+    adaptation: Adaptation,
     /// How many are generated.
     pub(super) choices: usize,
 }
@@ -92,6 +95,7 @@ impl Sampling {
                 ..self.extras.options()?
             },
             grammar: self.grammar.or(self.guided_grammar).filter(|grammar| !grammar.is_empty()),
+            adaptation: lora::adaptation(self.lora)?,
             choices,
         })
     }
@@ -141,6 +145,7 @@ impl Settings {
             model: self.model.clone(),
             input: task.input,
             options: self.options,
+            adaptation: self.adaptation,
             format: task.format,
             logprobs: task.logprobs,
             think: task.think,
@@ -177,14 +182,14 @@ fn choices(param: &'static str, Integer(choices): Integer) -> Result<usize, Erro
 }
 
 /// The number of alternatives per token, if it is one that can be had.
-pub(super) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
+pub(in crate::dialect) fn top_logprobs(param: &'static str, Integer(top): Integer) -> Result<u8, Error> {
     u8::try_from(top)
         .ok()
         .filter(|top| *top <= 20)
         .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 0 and 20")))
 }
 
-pub(super) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
+pub(in crate::dialect) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
     let float = value as f32;
     if float.is_finite() {
         Ok(float)
@@ -194,7 +199,7 @@ pub(super) fn float(param: &'static str, value: f64) -> Result<f32, Error> {
 }
 
 /// One string or a list of strings. Empty strings are dropped: they would match at once.
-fn stop(value: Value) -> Result<Vec<String>, Error> {
+pub(in crate::dialect) fn stop(value: Value) -> Result<Vec<String>, Error> {
     let items = match value {
         Value::Array(items) => items,
         single => vec![single],

@@ -296,7 +296,7 @@ fn outlined(template: &str, several: bool, seed: u64) -> Vec<Content> {
         "additionalProperties": false,
         "$defs": {"digit": {"type": "integer", "minimum": 0, "maximum": 9}},
     });
-    let tools = vec![("f", spaced(schema.clone())), ("g", spaced(schema))];
+    let tools = vec![("f", prepared(schema.clone())), ("g", prepared(schema))];
     let calls = outline::Calls { frame: &family.frame, tools, several };
     let outline = Outline { special: &[], thinking: None, calls: Some(calls), content: None };
     let text = noise_under(grammars.lark(outline.lark()).unwrap(), seed).unwrap();
@@ -367,4 +367,39 @@ fn a_model_may_think_before_a_forced_call_and_marks_may_be_special_tokens() {
         assert!(obeys(opened, special, &with(&["hm", "[/THINK]"])));
         assert!(!obeys(opened, special, &call[2..]));
     }
+}
+
+#[test]
+fn dates_and_times_under_a_schema_exist() {
+    let allows = |schema: &Value, text: &str| {
+        let format = Format::Schema(schema.clone());
+        let mut constraint = grammars().constraint(&format).unwrap().unwrap();
+        let all = text.bytes().map(Token::from).chain([END]).all(|token| constraint.accept(token).is_ok());
+        all && !constraint.0.is_error()
+    };
+    for (format, text, exists) in [
+        ("date", "2024-02-29", true),
+        ("date", "2000-02-29", true),
+        ("date", "0000-02-29", true),
+        ("date", "2023-02-29", false),
+        ("date", "1900-02-29", false),
+        ("date", "2023-02-28", true),
+        ("date", "2023-12-31", true),
+        ("date", "2023-11-31", false),
+        ("time", "23:59:59Z", true),
+        ("time", "12:30:60Z", false),
+        ("date-time", "2024-02-29T00:00:00.5+01:00", true),
+        ("date-time", "2023-02-29T00:00:00Z", false),
+        ("date-time", "2023-02-28T00:00:60Z", false),
+    ] {
+        let schema = json!({ "type": "string", "format": format });
+        assert_eq!(allows(&schema, &format!("\"{text}\"")), exists, "{format} {text}");
+    }
+    let february = json!({ "type": "string", "format": "date", "pattern": "-02-29$" });
+    assert!(allows(&february, "\"2024-02-29\"") && !allows(&february, "\"2023-02-29\""));
+    assert!(!allows(&february, "\"2024-01-29\""), "its own pattern counts too");
+    let inside = json!({ "type": "array", "items": { "anyOf": [{ "format": "date" }] } });
+    assert!(allows(&inside, "[1,\"2024-02-29\"]") && !allows(&inside, "[\"2023-02-29\"]"));
+    let data = json!({ "const": { "format": "date" } });
+    assert!(allows(&data, "{\"format\":\"date\"}"), "what is no schema stays as it is");
 }
