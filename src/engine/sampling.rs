@@ -172,7 +172,7 @@ impl Sampler {
         // a large vocabulary fails that one comparison, so it is made for many tokens at once.
         let mut threshold = f32::NEG_INFINITY;
         for (first, block) in (0..).step_by(BLOCK).zip(self.logits.chunks(BLOCK)) {
-            if candidates.len() >= k && !any(block, |logit| logit > threshold) {
+            if candidates.len() >= k && !any_of(block, |logit| logit > threshold) {
                 continue;
             }
             for (token, &logit) in (first..).zip(block) {
@@ -213,7 +213,7 @@ fn keep_best(candidates: &mut Vec<Candidate>, k: usize) -> f32 {
 fn argmax(logits: &[f32]) -> Option<Token> {
     let best = highest(logits);
     let blocks = (0..).step_by(BLOCK).zip(logits.chunks(BLOCK));
-    let (first, block) = blocks.into_iter().find(|(_, block)| any(block, |logit| logit == best))?;
+    let (first, block) = blocks.into_iter().find(|(_, block)| any_of(block, |logit| logit == best))?;
     let within = (first..).zip(block).find(|&(_, &logit)| logit == best);
     within.map(|(token, _)| token).filter(|_| best > f32::NEG_INFINITY)
 }
@@ -222,7 +222,7 @@ fn argmax(logits: &[f32]) -> Option<Token> {
 const BLOCK: usize = 64;
 
 /// Whether `test` holds for any of a block.
-fn any(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
+fn any_of(block: &[f32], test: impl Fn(f32) -> bool) -> bool {
     block.iter().fold(false, |any, &logit| any | test(logit))
 }
 
