@@ -8,6 +8,8 @@
 
 mod answer;
 pub mod backend;
+mod budget;
+mod cells;
 mod check;
 mod command;
 mod draw;
@@ -19,14 +21,18 @@ mod log;
 mod model;
 mod pace;
 mod parse;
+mod paused;
 mod prompt;
 mod purpose;
+mod queue;
 mod rank;
+mod room;
 mod sampling;
 mod sandbox;
 mod scheduler;
 mod sequence;
 mod serve;
+mod settings;
 mod sharing;
 mod slot;
 mod speech;
