@@ -48,3 +48,20 @@ impl std::io::Write for HashWriter<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_is_in_a_hurry_asks_for_the_same() {
+        let of = |priority: i32| {
+            let request =
+                json!({ "model": "m", "input": { "kind": "raw", "prompt": "p" }, "priority": priority });
+            Key::of(&serde_json::from_value(request).unwrap()).unwrap()
+        };
+        assert!(of(-10) == of(0) && of(7) == of(0));
+    }
+}
