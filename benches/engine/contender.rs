@@ -12,9 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::Outcome;
 use crate::child::Process;
 
-/// Sequences that each server runs at once, and the context of each.
-pub const PARALLEL: usize = 16;
-const CONTEXT: usize = 2048;
+/// What a server is started for.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Sequences that run at once.
+    pub parallel: usize,
+    /// Tokens of each.
+    pub context: usize,
+    /// Whether Arriero's sequences share their cells.
+    pub is_pool: bool,
+}
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,6 +50,16 @@ impl Answer {
         }
     }
 
+    /// Mean seconds per token of those that came between two moments.
+    pub fn tpot(&self, from: Instant, to: Instant) -> f64 {
+        let tokens = self.0.get(1..).unwrap_or_default();
+        let between: Vec<_> = tokens.iter().filter(|at| (from..=to).contains(*at)).collect();
+        match between.as_slice() {
+            [first, .., last] => (**last - **first).as_secs_f64() / (between.len() - 1) as f64,
+            _ => f64::NAN,
+        }
+    }
+
     /// The longest pause between two tokens, in seconds, of those that ended between two moments.
     pub fn longest_gap(&self, from: Instant, to: Instant) -> f64 {
         let tokens = self.0.get(1..).unwrap_or_default();
@@ -53,12 +70,15 @@ impl Answer {
 
 impl Contender {
     /// Arriero with the demo model, or with `model`.
-    pub fn arriero(dir: &Path, model: Option<&Path>) -> Outcome<Self> {
-        let config = dir.join(if model.is_some() { "model.yaml" } else { "demo.yaml" });
+    pub fn arriero(dir: &Path, model: Option<&Path>, shape: Shape) -> Outcome<Self> {
+        let Shape { parallel, context, is_pool } = shape;
+        let cells = if is_pool { parallel * context } else { 0 };
+        let name = if model.is_some() { "model" } else { "demo" };
+        let config = dir.join(format!("{name}-{context}-{cells}.yaml"));
         let path = model.map_or("builtin:demo".into(), |path| path.display().to_string());
         let text = format!(
             "admin: \"off\"\nlog: {{ level: error }}\nmodels:\n  m: {{ path: \"{path}\", preload: true, \
-             parallel: {PARALLEL}, context: {CONTEXT} }}\n"
+             parallel: {parallel}, context: {context}, cells: {cells} }}\n"
         );
         std::fs::write(&config, text)?;
         let command = move |port: u16| {
@@ -72,15 +92,16 @@ impl Contender {
             command
         };
         let body = |prompt: &str, tokens| json!({"model": "m", "prompt": prompt, "raw": true, "options": {"num_predict": tokens}});
-        Ok(Self { name: "Arriero", command: Box::new(command), path: "/api/generate", body })
+        let name = if is_pool { "Arriero, cells in a pool" } else { "Arriero" };
+        Ok(Self { name, command: Box::new(command), path: "/api/generate", body })
     }
 
     /// llama-server with the same sequences; threads are left to each server's own default, which is the cores here.
-    pub fn llama_server(program: PathBuf, model: PathBuf) -> Self {
+    pub fn llama_server(program: PathBuf, model: PathBuf, shape: Shape) -> Self {
         let command = move |port: u16| {
             let mut command = Command::new(&program);
-            let cells = (PARALLEL * CONTEXT).to_string();
-            command.arg("-m").arg(&model).args(["-np", &PARALLEL.to_string(), "-c", &cells]);
+            let cells = (shape.parallel * shape.context).to_string();
+            command.arg("-m").arg(&model).args(["-np", &shape.parallel.to_string(), "-c", &cells]);
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             command
         };

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use child::{family, resident};
-use contender::{Answer, Contender};
+use contender::{Answer, Contender, Shape};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -25,6 +25,12 @@ const TOKENS: usize = 64;
 const CALLERS: usize = 8;
 /// Words of a long prompt: about 1,000 tokens of the fixture's vocabulary.
 const LONG: usize = 350;
+/// Words of a very long one: about 4,000 tokens.
+const VERY_LONG: usize = 1400;
+
+const MANY: Shape = Shape { parallel: 16, context: 2048, is_pool: false };
+/// For very long prompts.
+const DEEP: Shape = Shape { parallel: 5, context: 5120, is_pool: false };
 
 /// What is measured, by the name of its row; one value per round.
 type Figures = Vec<(String, Vec<f64>)>;
@@ -40,28 +46,41 @@ fn main() -> Outcome<()> {
 async fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let model = fixture()?;
-    let (_process, _, demo) = Contender::arriero(dir.path(), None)?.start().await?;
+    let (_process, _, demo) = Contender::arriero(dir.path(), None, MANY)?.start().await?;
     drop(_process);
-    let mut contenders = vec![Contender::arriero(dir.path(), Some(&model))?];
-    match std::env::var_os("LLAMA_SERVER") {
-        Some(program) => contenders.push(Contender::llama_server(program.into(), model.clone())),
-        None => eprintln!("LLAMA_SERVER is not set: no comparison"),
+    let llama_server = std::env::var_os("LLAMA_SERVER").map(PathBuf::from);
+    if llama_server.is_none() {
+        eprintln!("LLAMA_SERVER is not set: no comparison");
     }
     let weights = std::fs::metadata(&model)?.len();
+    let contenders = |shape: Shape| -> Outcome<Vec<Contender>> {
+        let pool = Shape { is_pool: true, ..shape };
+        let arriero = |shape| Contender::arriero(dir.path(), Some(&model), shape);
+        let other =
+            llama_server.clone().map(|program| Contender::llama_server(program, model.clone(), shape));
+        Ok([arriero(shape)?, arriero(pool)?].into_iter().chain(other).collect())
+    };
+    let (contenders, deep) = (contenders(MANY)?, contenders(DEEP)?);
     let mut all: Vec<Figures> = contenders.iter().map(|_| Figures::new()).collect();
     for round in 0..ROUNDS {
         for (contender, figures) in contenders.iter().zip(&mut all) {
             measure(contender, weights, round, figures).await?;
         }
+        for (contender, figures) in deep.iter().zip(&mut all) {
+            fluency(contender, round, figures).await?;
+        }
     }
     println!("\n### Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)\n");
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-    println!("| | {} | ratio |\n|---|{}", names.join(" | "), "---|".repeat(names.len() + 1));
+    let ratios: Vec<String> = names[1..].iter().map(|name| format!("to {name}")).collect();
+    println!("| | {} | {} |", names.join(" | "), ratios.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len() + ratios.len()));
     for (row, (name, _)) in all[0].iter().enumerate() {
         let values: Vec<f64> = all.iter().map(|figures| quantile(&figures[row].1, 0.5)).collect();
         let cells: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
-        let ratio = values.get(1).map_or(String::new(), |other| format!("{:.2}", values[0] / other));
-        println!("| {name} | {} | {ratio} |", cells.join(" | "));
+        let ratios: Vec<String> =
+            values[1..].iter().map(|other| format!("{:.2}", values[0] / other)).collect();
+        println!("| {name} | {} | {} |", cells.join(" | "), ratios.join(" | "));
     }
     Ok(())
 }
@@ -89,6 +108,17 @@ async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mu
         let answers = together(contender, address, CALLERS, 8, ask).await?;
         note_ttft(figures, &format!("{CALLERS} callers, one {temperature} 1k-token prefix"), &answers);
     }
+    for streams in [1, 4, 8] {
+        let ask = |caller| format!("{system}\nStory {caller}:");
+        let answers = together(contender, address, streams, TOKENS, ask).await?;
+        // From the moment the last one has begun until the first one has ended.
+        let from = answers.iter().filter_map(|answer| answer.0.get(1)).max();
+        let to = answers.iter().filter_map(|answer| answer.0.last()).min();
+        if let (Some(&from), Some(&to)) = (from, to) {
+            let rate = answers.iter().map(|answer| 1.0 / answer.tpot(from, to)).sum();
+            note(figures, &format!("tokens/s, {streams} streams behind one 1k-token prefix"), rate);
+        }
+    }
     beside(contender, address, round, figures).await?;
     let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
     note(figures, "resident, MB", memory as f64 / 1e6);
@@ -97,6 +127,23 @@ async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mu
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How much longer the tokens of four streams take while a very long prompt is read.
+async fn fluency(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
+    let (_process, address, _) = contender.start().await?;
+    let long = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        contender.ask(address, &words(VERY_LONG, 7000 + round as u64), 1).await
+    };
+    let running = together(contender, address, 4, 6 * TOKENS, |caller| words(20, 600 + caller as u64));
+    let (long, running) = futures::future::try_join(long, running).await?;
+    let (asked, read) = (long.0[0], long.0.get(1).copied().unwrap_or(long.0[0]));
+    let mean = |from, to| running.iter().map(|answer| answer.tpot(from, to)).sum::<f64>() / 4.0;
+    let before = mean(asked - Duration::from_secs(2), asked);
+    note(figures, "4k-token prompt beside 4 streams: their TPOT, x undisturbed", mean(asked, read) / before);
+    note(figures, "4k-token prompt beside 4 streams: its TTFT, s", long.ttft());
+    Ok(())
 }
 
 /// A long prompt that comes while four streams run: how long they stand still, and how long it takes itself.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::settings::{ChangeSettings, settings};
+use crate::proxy::Access;
 use crate::telemetry::Metrics;
 
 /// What the admin port shows.
@@ -20,6 +22,10 @@ pub struct AdminState {
     pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// For `/admin/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Who may change something.
+    pub access: Arc<Access>,
+    /// For `/admin/v1/models/NAME/settings`.
+    pub change_settings: ChangeSettings,
 }
 
 /// Every route of the admin port.
@@ -30,8 +36,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
+        .route("/admin/v1/models/{model}/settings", post(settings))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed"))
+        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
         .with_state(state)
 }
 
@@ -53,7 +60,7 @@ async fn status(State(state): State<AdminState>) -> Json<Value> {
     Json((state.status)())
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(super) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 
@@ -64,17 +71,48 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::error::Error;
+    use crate::generation::seam::{Change, Settings};
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
 
     fn state(readiness: Result<(), String>) -> AdminState {
         AdminState {
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
+            access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
+            change_settings: Arc::new(|model, change| Box::pin(async move { changed(&model, change) })),
+        }
+    }
+
+    /// A model `m` with a worker, and one that is not in memory.
+    fn changed(model: &str, change: Change) -> Result<Vec<(Arc<str>, Settings)>, Error> {
+        match model {
+            "m" => Ok(vec![(
+                "m-0".into(),
+                Settings { threads: change.threads.unwrap_or(2), ..Settings::default() },
+            )]),
+            "idle" => Ok(Vec::new()),
+            name => Err(Error::ModelNotFound { name: name.to_owned() }),
         }
     }
 
     async fn call(state: AdminState, method: Method, path: &str) -> (StatusCode, String, String) {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        send(state, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a change of settings with these headers.
+    async fn change(model: &str, headers: &[(&str, &str)], body: &str) -> (StatusCode, String) {
+        let mut request = Request::post(format!("/admin/v1/models/{model}/settings"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (status, _, body) = send(state(Ok(())), request.body(Body::from(body.to_owned())).unwrap()).await;
+        (status, body)
+    }
+
+    async fn send(state: AdminState, request: Request<Body>) -> (StatusCode, String, String) {
         let response = router(state).oneshot(request).await.unwrap();
         let status = response.status();
         let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
@@ -117,6 +155,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn settings_are_changed_and_told_by_worker() {
+        let (status, body) = change("m", &[JSON], r#"{"threads":1}"#).await;
+        assert_eq!(status, StatusCode::OK);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&body["model"], &body["workers"]["m-0"]["threads"]), (&json!("m"), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_changed_is_refused_in_words() {
+        for (model, headers, body, status, words) in [
+            ("idle", [JSON].as_slice(), "{}", StatusCode::CONFLICT, "not in memory"),
+            ("nobody", &[JSON], "{}", StatusCode::NOT_FOUND, "model 'nobody' not found"),
+            ("m", &[JSON], r#"{"colour":1}"#, StatusCode::UNPROCESSABLE_ENTITY, "unknown field `colour`"),
+            (
+                "m",
+                &[("content-type", "text/plain")],
+                "{}",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "application/json",
+            ),
+            ("m", &[JSON, ("host", "evil.example")], "{}", StatusCode::FORBIDDEN, "host not allowed"),
+            (
+                "m",
+                &[JSON, ("origin", "http://evil.example")],
+                "{}",
+                StatusCode::FORBIDDEN,
+                "origin not allowed",
+            ),
+        ] {
+            let (found, body) = change(model, headers, body).await;
+            assert_eq!(found, status, "{body}");
+            assert!(body.contains(words), "{body}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_first_page_links_to_every_route() {
         let (status, kind, body) = get("/").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
@@ -132,6 +206,6 @@ mod tests {
         assert_eq!(body, r#"{"error":"no such path"}"#);
         let (status, _, body) = call(state(Ok(())), Method::POST, "/metrics").await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(body, r#"{"error":"only GET is allowed"}"#);
+        assert_eq!(body, r#"{"error":"method not allowed"}"#);
     }
 }

@@ -42,6 +42,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::proxy::Access;
     use crate::telemetry::Metrics;
 
     #[tokio::test]
@@ -52,6 +53,8 @@ mod tests {
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(|| Ok(())),
             status: Arc::new(|| serde_json::Value::Null),
+            access: Arc::new(Access::new(Vec::new(), address.ip())),
+            change_settings: Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async {

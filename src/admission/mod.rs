@@ -1,21 +1,23 @@
-//! Admission: who runs now, who waits, who is turned away. One [`Gate`] in front of each model, first come first served;
-//! classes and tenants will find their place here.
+//! Admission: who runs now, who waits, who is turned away. One [`Gate`] in front of each model: the most urgent first, then
+//! first come first served; tenants will find their place here.
 
 mod config;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 pub use config::QueueConfig;
 
 use crate::error::Error;
+use crate::generation::Priority;
+use crate::units::line::Line;
 
 /// The door in front of one model.
 pub struct Gate {
-    places: Arc<Semaphore>,
+    door: Arc<Door>,
     /// Requests that run and requests that wait.
     inside: Arc<AtomicUsize>,
     /// Most of them: the places and `queue.depth`.
@@ -25,14 +27,15 @@ pub struct Gate {
 
 /// A place in the line; dropping it (the client left) gives it up.
 pub struct Ticket {
-    places: Arc<Semaphore>,
+    door: Arc<Door>,
+    priority: Priority,
     patience: Duration,
     counted: Inside,
 }
 
 /// The right to run; dropping it lets the next one in.
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     _counted: Inside,
 }
 
@@ -46,11 +49,11 @@ impl Drop for Inside {
 }
 
 impl Gate {
-    /// Lets `places` requests (as many as a semaphore can count) run at once and `queue.depth` wait, each at most `queue.wait`.
+    /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
-        let places = places.min(Semaphore::MAX_PERMITS);
+        let inside = Mutex::new(Waiting { free: places, line: Line::default() });
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            door: Arc::new(Door(inside)),
             inside: Arc::default(),
             capacity: places.saturating_add(queue.depth),
             patience: queue.wait,
@@ -58,28 +61,85 @@ impl Gate {
     }
 
     /// Joins the line; turned away at once when it is full.
-    pub fn line_up(&self) -> Result<Ticket, Error> {
+    pub fn line_up(&self, priority: Priority) -> Result<Ticket, Error> {
         let ahead = self.inside.fetch_add(1, Ordering::AcqRel);
         let counted = Inside(Arc::clone(&self.inside));
         if ahead >= self.capacity {
             return Err(Error::QueueFull { retry_after: Duration::from_secs(1) });
         }
-        Ok(Ticket { places: Arc::clone(&self.places), patience: self.patience, counted })
+        Ok(Ticket { door: Arc::clone(&self.door), priority, patience: self.patience, counted })
     }
 }
 
 impl Ticket {
-    /// Waits for a place, first come first served; turned away after `queue.wait`.
+    /// Waits for a place, the most urgent first; turned away after `queue.wait`.
     pub async fn enter(self) -> Result<Place, Error> {
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => match tokio::time::timeout(self.patience, self.places.acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_closed)) => return Err(Error::ShuttingDown),
-                Err(_elapsed) => return Err(Error::QueueTimeout { waited: self.patience }),
-            },
-        };
-        Ok(Place { _permit: permit, _counted: self.counted })
+        let mut call = self.door.ask(self.priority);
+        match tokio::time::timeout(self.patience, &mut call.0).await {
+            Ok(Ok(permit)) => Ok(Place { _permit: permit, _counted: self.counted }),
+            Ok(Err(_forgotten)) => Err(Error::internal("a place in the line was lost")),
+            Err(_elapsed) => Err(Error::QueueTimeout { waited: self.patience }),
+        }
+    }
+}
+
+/// The places behind a gate and the line for them.
+struct Door(Mutex<Waiting>);
+
+struct Waiting {
+    free: usize,
+    /// Nobody is in it while a place is free.
+    line: Line<Priority, oneshot::Sender<Permit>>,
+}
+
+/// One of the places; dropping it hands it to who is next.
+struct Permit(Arc<Door>);
+
+/// Waiting to be called; dropping it leaves the line.
+struct Call<'a>(oneshot::Receiver<Permit>, &'a Door);
+
+impl Door {
+    fn ask(self: &Arc<Self>, priority: Priority) -> Call<'_> {
+        let (caller, call) = oneshot::channel();
+        let mut waiting = self.lock();
+        if waiting.free == 0 {
+            waiting.line.push(priority, caller);
+        } else {
+            waiting.free -= 1;
+            drop(waiting);
+            // Its receiver is in this function.
+            caller.send(Permit(Arc::clone(self))).ok();
+        }
+        Call(call, self)
+    }
+
+    /// Who gets the place of one that left; if there is nobody, it is free.
+    fn next(&self) -> Option<oneshot::Sender<Permit>> {
+        let mut waiting = self.lock();
+        let next = waiting.line.next(|_| ()).map(|(next, _)| next);
+        let called = next.and_then(|next| waiting.line.take(next)).map(|(_, caller)| caller);
+        waiting.free += usize::from(called.is_none());
+        called
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(caller) = self.0.next() {
+            // If that one has left in this moment, what is not sent is dropped and goes on to the one after.
+            caller.send(Permit(Arc::clone(&self.0))).ok();
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.1.lock().line.retain(|caller| !caller.is_closed());
     }
 }
 
@@ -87,8 +147,12 @@ impl Ticket {
 mod tests {
     use super::*;
 
+    fn priority(text: &str) -> Priority {
+        text.parse().unwrap()
+    }
+
     async fn enter(gate: &Gate) -> Result<Place, Error> {
-        gate.line_up()?.enter().await
+        gate.line_up(Priority::NORMAL)?.enter().await
     }
 
     fn gate(places: usize, depth: usize) -> Arc<Gate> {
@@ -108,15 +172,34 @@ mod tests {
             });
             tokio::task::yield_now().await;
         }
-        assert!(matches!(gate.line_up(), Err(Error::QueueFull { .. })));
+        assert!(matches!(gate.line_up(Priority::NORMAL), Err(Error::QueueFull { .. })));
         drop(running);
         assert_eq!(came.recv().await, Some("first"));
         assert_eq!(came.recv().await, Some("second"));
     }
 
-    #[test]
-    fn more_places_than_can_be_counted_are_as_many_as_can() {
-        let _gate = gate(usize::MAX, 0);
+    #[tokio::test(start_paused = true)]
+    async fn the_urgent_pass_those_that_wait_but_not_without_end() {
+        let gate = gate(1, 100);
+        let mut running = enter(&gate).await.unwrap();
+        let (order, mut came) = tokio::sync::mpsc::unbounded_channel();
+        for name in std::iter::repeat_n("low", 20).chain(std::iter::repeat_n("high", 30)) {
+            let (gate, order) = (Arc::clone(&gate), order.clone());
+            tokio::spawn(async move {
+                let place = gate.line_up(priority(name)).unwrap().enter().await.unwrap();
+                order.send((name, place)).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        let mut names = Vec::new();
+        for _ in 0..50 {
+            drop(running);
+            let (name, place) = came.recv().await.unwrap();
+            names.push(name);
+            running = place;
+        }
+        assert_eq!(names.iter().take(32).filter(|name| **name == "high").count(), 30);
+        assert!(names[..20].contains(&"low"), "{names:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -125,8 +208,8 @@ mod tests {
         let running = enter(&gate).await.unwrap();
         assert!(matches!(enter(&gate).await, Err(Error::QueueTimeout { .. })));
         drop(running);
-        let tickets: Vec<_> = (0..3).map(|_| gate.line_up().unwrap()).collect();
-        assert!(gate.line_up().is_err());
+        let tickets: Vec<_> = (0..3).map(|_| gate.line_up(Priority::NORMAL).unwrap()).collect();
+        assert!(gate.line_up(Priority::NORMAL).is_err());
         drop(tickets);
     }
 
@@ -141,7 +224,7 @@ mod tests {
         tokio::task::yield_now().await;
         waiting.abort();
         assert!(waiting.await.is_err());
-        drop(gate.line_up().unwrap());
+        drop(gate.line_up(Priority::NORMAL).unwrap());
         drop(running);
         assert!(enter(&gate).await.is_ok());
     }

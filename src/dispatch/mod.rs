@@ -11,6 +11,7 @@ mod config;
 mod describe;
 mod exchange;
 mod place;
+mod settings;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +30,7 @@ use crate::admission::{Gate, QueueConfig};
 use crate::dialect::{ModelCard, Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Ranking, Resume, Scores};
+use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
 use crate::library::{self, Library};
 use crate::node::{NodeConfig, Pool};
 use crate::routing::Strategy;
@@ -52,6 +53,15 @@ pub struct Dispatch {
     retry: RetryConfig,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
+}
+
+/// What a request claims beside its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claim {
+    /// How long its model stays in memory after it; `None`: as before.
+    pub keep_alive: Option<KeepAlive>,
+    /// Its place among those that wait.
+    pub priority: Priority,
 }
 
 /// What [`Dispatch`] is made of.
@@ -138,23 +148,28 @@ impl Dispatch {
     pub async fn embed(
         &self,
         target: &Target,
-        keep_alive: Option<KeepAlive>,
+        claim: Claim,
         mut embedding: Embedding,
     ) -> Result<(Embeddings, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
         let exchange = self.exchange("/embed", &embedding)?;
-        let (embeddings, route): (Embeddings, _) = self.on_a_node(target, keep_alive, exchange).await?;
+        let (embeddings, route): (Embeddings, _) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
     }
 
     /// Scores documents. Dropping the future cancels.
-    pub async fn rank(&self, target: &Target, mut ranking: Ranking) -> Result<(Scores, Route), Error> {
+    pub async fn rank(
+        &self,
+        target: &Target,
+        claim: Claim,
+        mut ranking: Ranking,
+    ) -> Result<(Scores, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         ranking.model = target.name.to_string();
         let exchange = self.exchange("/rank", &ranking)?;
-        let (scores, route): (Scores, _) = self.on_a_node(target, None, exchange).await?;
+        let (scores, route): (Scores, _) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
         Ok((scores, route))
     }
@@ -236,6 +251,7 @@ impl Dispatch {
             // Drawn on this side of the seam, so that a second attempt repeats the first one.
             generation.options.seed = Some(i64::from(rand::random::<u32>()));
         }
+        let claim = Claim { keep_alive, priority: generation.priority };
         let exchange = exchange::Generate {
             upstream: &self.upstream,
             metrics: &self.metrics,
@@ -243,7 +259,7 @@ impl Dispatch {
             generation,
             sent: Resume::default(),
         };
-        let (done, exchange) = self.on_a_node(target, keep_alive, exchange).await?;
+        let (done, exchange) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
         self.count_tokens(&target.name, "cached", done.cached_tokens);
         self.count_tokens(&target.name, "completion", done.completion_tokens);

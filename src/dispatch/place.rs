@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
-use super::{Dispatch, Target};
+use super::{Claim, Dispatch, Target};
 use crate::admission::Place;
 use crate::error::Error;
 use crate::flight::Route;
+use crate::generation::Priority;
 use crate::node::Node;
 use crate::routing::Candidate;
 use crate::telemetry::Counted;
-use crate::units::KeepAlive;
 
 /// Pause before looking again for a node that the supervisor reported ready and that was gone a moment later.
 const LOST_AGAIN: Duration = Duration::from_millis(10);
@@ -55,13 +55,13 @@ impl Dispatch {
     pub(super) async fn on_a_node<E: Exchange>(
         &self,
         target: &Target,
-        keep_alive: Option<KeepAlive>,
+        claim: Claim,
         exchange: E,
     ) -> Result<E::Answer, Error> {
         let mut waited = Waited::default();
-        let _place = self.admit(target, &mut waited).await?;
+        let _place = self.admit(target, claim.priority, &mut waited).await?;
         // Only who is let in decides how long the model stays.
-        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, keep_alive));
+        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, claim.keep_alive));
         self.attempts(target, waited, exchange).await
     }
 
@@ -96,9 +96,9 @@ impl Dispatch {
 
     /// A place to run. The model is loaded first: whoever waits for that has a place in the line, but the patience of the
     /// line is not for loads, which have a limit of their own.
-    async fn admit(&self, target: &Target, waited: &mut Waited) -> Result<Place, Error> {
+    async fn admit(&self, target: &Target, priority: Priority, waited: &mut Waited) -> Result<Place, Error> {
         let gate = self.gates.get(&*target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
-        let ticket = gate.line_up()?;
+        let ticket = gate.line_up(priority)?;
         let _counted = Counted::new(self.metrics.queue_depth.with_label_values(&[&target.name]));
         let from = Instant::now();
         if let (Some(model), true) = (&target.model, self.pool.of(&target.name).is_empty()) {

@@ -1,5 +1,5 @@
-//! LoRA adapters of the model: which one a request wants, and whose turn it is. llama.cpp applies an adapter to all of a batch: a
-//! batch is of sequences that want the same, those that want another wait for their turn, and cells that were computed with one
+//! LoRA adapters of the model: which one a request wants, and which is next. llama.cpp applies an adapter to all of a batch: a
+//! batch is of sequences that want the same, those that want another wait for a step of theirs, and cells that were computed with one
 //! are of no use to another.
 
 use std::collections::VecDeque;
@@ -91,17 +91,17 @@ fn unknown(specs: &[seam::Adapter], name: &str) -> String {
     format!("the model has no adapter {name:?}; it has {known}")
 }
 
-/// Whose turn it is: step by step the next in a line of all that sequences want. So nobody waits for more steps than others want
+/// Which adapter is next: step by step another of all that sequences want. So nobody waits for more steps than others want
 /// something else.
 #[derive(Default)]
-pub struct Turns {
-    /// Who waits, without duplicates.
+pub struct Rotation {
+    /// Those that wait, without duplicates.
     line: VecDeque<Option<Adapter>>,
-    /// Who had the last turn.
+    /// What the last step computed with.
     last: Option<Option<Adapter>>,
 }
 
-impl Turns {
+impl Rotation {
     /// What the next step computes with. `wanted` is what the sequences that could be computed want, of the oldest first.
     pub fn next(&mut self, wanted: &[Option<Adapter>]) -> Option<Adapter> {
         self.line.retain(|adapter| wanted.contains(adapter));
@@ -162,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn turns_go_round_and_who_comes_new_is_next_after_those_that_wait() {
+    fn adapters_go_round_and_one_that_comes_new_is_next_after_those_that_wait() {
         let [plain, a, b] = [None, Some(Adapter::at(0)), Some(Adapter::at(1))];
-        let mut turns = Turns::default();
-        let mut next = |wanted: &[Option<Adapter>]| turns.next(wanted);
+        let mut rotation = Rotation::default();
+        let mut next = |wanted: &[Option<Adapter>]| rotation.next(wanted);
         assert_eq!(next(&[plain]), plain);
         assert_eq!(next(&[plain, plain]), plain);
         assert_eq!(next(&[plain, a]), a, "it waits for one step only");
@@ -179,14 +179,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_waits_for_more_turns_than_others_want_something_else(
+        fn nobody_waits_for_more_steps_than_others_want_something_else(
             steps in prop::collection::vec(prop::collection::btree_set(0usize..5, 1..5), 1..60),
         ) {
-            let mut turns = Turns::default();
+            let mut rotation = Rotation::default();
             let mut waits = [0usize; 5];
             for wanted in steps {
                 let adapters: Vec<_> = wanted.iter().map(|&index| Some(Adapter::at(index))).collect();
-                let next = turns.next(&adapters);
+                let next = rotation.next(&adapters);
                 let next = next.expect("somebody's").index;
                 prop_assert!(wanted.contains(&next));
                 for (index, waited) in waits.iter_mut().enumerate() {

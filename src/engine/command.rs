@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::embed::EmbedJob;
 use super::job::Job;
+use crate::generation::seam::{Change, Settings};
 use crate::generation::{Embeddings, Event, Failure};
 
 /// One order. A receiver that is dropped cancels it.
@@ -13,6 +14,8 @@ pub enum Command {
     Generate(Box<Job>, UnboundedSender<Event>),
     /// Embed.
     Embed(EmbedJob, oneshot::Sender<Result<Embeddings, Failure>>),
+    /// Change what can be changed; nothing, to learn what is in force.
+    Set(Change, oneshot::Sender<Result<Settings, Failure>>),
     /// End at once; what runs is cut off.
     Stop,
 }

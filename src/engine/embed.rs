@@ -109,7 +109,7 @@ impl<'a> Embedder<'a> {
     pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
         Ok(Self {
             status,
-            context: model.context()?,
+            context: model.context(model.threads())?,
             batch: LlamaBatch::new(model.batch() as usize, 1),
             shared: model.spec.batch as usize,
             sequences: model.sequences() as usize,
@@ -141,6 +141,10 @@ impl<'a> Embedder<'a> {
                 }
                 // Refused where it was prepared: this model does not generate. Dropping it tells whoever waits.
                 Ok(Command::Generate(..)) => {}
+                Ok(Command::Set(_, reply)) => {
+                    let message = "a model that embeds has no settings to change";
+                    reply.send(Err(failure(FailureCode::Unsupported, message))).ok();
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

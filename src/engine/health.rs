@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::generation::seam::{Health, Model, Sandbox, State};
+use crate::generation::seam::{Health, Model, Sandbox, Settings, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Status {
             let health = &mut inner.health;
             health.progress = 1.0;
             health.free = model.parallel as usize;
-            health.kv_total = u64::from(model.context) * u64::from(model.parallel);
+            health.kv_total = model.cells;
             health.device_bytes = device_bytes;
             health.model = Some(model);
             if health.state == State::Loading {
@@ -57,6 +57,21 @@ impl Status {
     /// Steps read so many tokens of prompts now while others generate.
     pub fn paced(&self, tokens: usize) {
         self.with(|inner| inner.health.pace = tokens);
+    }
+
+    /// These settings are in force now.
+    pub fn set(&self, settings: &Settings) {
+        self.with(|inner| inner.health.settings = Some(settings.clone()));
+    }
+
+    /// A sequence had to give its cells back.
+    pub fn paused(&self) {
+        self.with(|inner| inner.health.pauses += 1);
+    }
+
+    /// So many wait.
+    pub fn waiting(&self, count: usize) {
+        self.with(|inner| inner.health.waiting = count);
     }
 
     /// The worker is of no use any more.
@@ -109,7 +124,7 @@ mod tests {
         let status = Status::default();
         assert_eq!(status.health().state, State::Loading);
         status.stopping();
-        status.ready(Model { parallel: 2, context: 8, ..Model::default() }, 0);
+        status.ready(Model { parallel: 2, cells: 16, ..Model::default() }, 0);
         let health = status.health();
         assert_eq!((health.state, health.kv_total), (State::Stopping, 16));
     }

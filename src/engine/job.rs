@@ -8,7 +8,7 @@ use super::model::Model;
 use super::prompt::{self, Prompt};
 use super::sampling::{Settings, Token};
 use super::speech::Reading;
-use crate::generation::{Failure, FailureCode, Generation, Input, Options, Resume};
+use crate::generation::{Failure, FailureCode, Generation, Input, Options, Priority, Resume};
 
 /// Without a limit of its own an answer ends at this many times its context, as in Ollama.
 const CONTEXTS_PER_ANSWER: usize = 10;
@@ -37,6 +37,8 @@ pub struct Job {
     pub resume: Resume,
     /// Tokens that end it although the vocabulary does not say so.
     pub ends: Vec<Token>,
+    /// Its place among those that wait.
+    pub priority: Priority,
 }
 
 impl Job {
@@ -67,8 +69,30 @@ impl Job {
                 Input::Infill { .. } => model.infill_ends(),
                 _ => Vec::new(),
             },
+            priority: generation.priority,
             prompt,
         })
+    }
+}
+
+#[cfg(test)]
+impl Job {
+    /// One that continues `tokens`, by one.
+    pub fn of(tokens: &[Token]) -> Self {
+        Self {
+            prompt: Prompt { tokens: tokens.to_vec(), context: 4096, keep: 0 },
+            limit: 1,
+            settings: Settings::new(&Options::default(), 4096),
+            adapter: None,
+            constraint: None,
+            answer: Answer::new(&[]),
+            logprobs: None,
+            shift: false,
+            reports_context: false,
+            resume: Resume::default(),
+            ends: Vec::new(),
+            priority: Priority::NORMAL,
+        }
     }
 }
 

@@ -51,10 +51,14 @@ pub struct Model {
     pub can_shift: bool,
     /// What it can be changed by.
     pub adapters: Adapters,
+    /// Whether llama.cpp gives out all cells of a sequence, so that they can be put back.
+    pub keeps_cells: bool,
     /// The chat template, if there is one: parsed, or why it could not be.
     pub template: Option<Result<ChatTemplate, String>>,
     /// How it marks thinking and tool calls.
     pub speech: Speech,
+    /// Sequences share cells.
+    shares: bool,
     grammars: OnceLock<Result<Grammars, String>>,
     /// Those asked for last: requests hardly ever differ in them, and finding them reads the whole vocabulary.
     breakers: Mutex<Option<(Vec<String>, Arc<Breakers>)>>,
@@ -80,12 +84,17 @@ impl Model {
         let pooling = llama.meta_val_str(&format!("{architecture}.pooling_type")).ok();
         let pooling = pooling.and_then(|value| value.parse::<i32>().ok()).map(LlamaPoolingType::from);
         let purpose = Purpose::of(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
-        let facts = facts(&llama, purpose, &spec);
+        let slides = slides(&llama, &architecture);
+        // A recurrent memory has no cells to share, and a window would be that of whoever wrote last.
+        let shares = spec.cells > 0 && !slides && !llama.is_recurrent() && !llama.is_hybrid();
+        let cells = if shares { spec.cells } else { 0 };
+        let facts = facts(&llama, purpose, &spec, cells);
         if !facts.completes && !spec.adapters.is_empty() {
             return Err("adapters are for models that generate, and this one does not".to_owned());
         }
         let adapters = Adapters::load(&mut llama, &headers, &spec.adapters, why)?;
-        let can_shift = can_shift(&llama, &architecture, spec.kv_type);
+        // A shared cell has one position for all who share it.
+        let can_shift = !shares && can_shift(&llama, &architecture, spec.kv_type);
         let mut model = Self {
             llama,
             backend,
@@ -93,6 +102,8 @@ impl Model {
             facts,
             can_shift,
             adapters,
+            keeps_cells: !slides,
+            shares,
             template: None,
             speech: Speech::default(),
             grammars: OnceLock::new(),
@@ -105,31 +116,30 @@ impl Model {
         Ok(model)
     }
 
-    /// A context for this model, warmed up: what is computed with. The error says in words what is wrong.
-    pub fn context(&self) -> Result<LlamaContext<'_>, String> {
-        let (decoding, reading) = self.threads();
+    /// A context for this model, warmed up: what is computed with; with so many threads to decode a single token and for
+    /// everything larger. The error says in words what is wrong.
+    pub fn context(&self, (decoding, reading): (u32, u32)) -> Result<LlamaContext<'_>, String> {
+        let threads = |count| i32::try_from(count).unwrap_or(i32::MAX);
         let kv_type = match self.spec.kv_type {
             KvType::F16 => KvCacheType::F16,
             KvType::Q8_0 => KvCacheType::Q8_0,
             KvType::Q4_0 => KvCacheType::Q4_0,
         };
         let batch = self.batch();
-        // To generate, each sequence has cells of its own, so that none pays for attention to what idle ones hold. To embed, all
-        // share those of one batch: else llama.cpp would cut a batch where lengths differ, and pool each piece by itself.
-        let cells = match self.pools() {
-            true => batch,
-            false => self.facts.context.saturating_mul(self.sequences()),
-        };
+        // To generate, each sequence has cells of its own, so that none pays for attention to what idle ones hold, unless there
+        // shall be fewer. To embed, all share those of one batch: else llama.cpp would cut a batch where lengths differ, and pool
+        // each piece by itself.
+        let cells = if self.pools() { batch } else { u32::try_from(self.facts.cells).unwrap_or(u32::MAX) };
         let mut params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(cells))
             .with_n_seq_max(self.sequences())
             .with_n_batch(batch)
             .with_n_ubatch(batch)
-            .with_n_threads(decoding)
-            .with_n_threads_batch(reading)
+            .with_n_threads(threads(decoding))
+            .with_n_threads_batch(threads(reading))
             .with_type_k(kv_type)
             .with_type_v(kv_type)
-            .with_kv_unified(self.pools())
+            .with_kv_unified(self.pools() || self.shares)
             .with_embeddings(self.pools());
         if self.pools() {
             match self.spec.pooling {
@@ -149,9 +159,9 @@ impl Model {
     }
 
     /// Threads for decoding a single token and for everything larger.
-    fn threads(&self) -> (i32, i32) {
-        let count = if self.spec.threads == 0 { threads::available() } else { self.spec.threads as usize };
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
+    pub fn threads(&self) -> (u32, u32) {
+        let available = || u32::try_from(threads::available()).unwrap_or(u32::MAX);
+        let count = if self.spec.threads == 0 { available() } else { self.spec.threads };
         let is_tiny = self.spec.threads == 0 && self.llama.size() < TINY;
         (if is_tiny { 1 } else { count }, count)
     }
@@ -160,6 +170,11 @@ impl Model {
     pub fn batch(&self) -> u32 {
         let least = if self.pools() { self.facts.context } else { self.sequences() };
         self.spec.batch.max(least)
+    }
+
+    /// The cells that its sequences share, if they do.
+    pub fn shared_cells(&self) -> Option<usize> {
+        self.shares.then(|| usize::try_from(self.facts.cells).unwrap_or(usize::MAX))
     }
 
     /// Whether it makes one vector or score of an input, instead of going on with it.
@@ -366,13 +381,19 @@ fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
     Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
 }
 
-fn facts(llama: &LlamaModel, purpose: Purpose, spec: &Spec) -> Facts {
+/// `cells`: those that sequences share; 0: they share none.
+fn facts(llama: &LlamaModel, purpose: Purpose, spec: &Spec, cells: u32) -> Facts {
     let trained = llama.n_ctx_train();
     let completes = purpose == Purpose::Generate;
     let usual = if completes { CONTEXT } else { EMBEDDER_CONTEXT };
+    let context = context_length(spec.context, usual, trained);
+    // A sequence can have all that there are, so that whatever fits its context can run.
+    let context = if cells == 0 { context } else { context.min(cells) };
+    let parallel = spec.parallel.max(1);
     Facts {
-        context: context_length(spec.context, usual, trained),
-        parallel: spec.parallel.max(1),
+        context,
+        parallel,
+        cells: if cells == 0 { u64::from(context) * u64::from(parallel) } else { cells.into() },
         trained_context: trained,
         embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
         completes,
@@ -396,6 +417,14 @@ fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
         matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
     let keeps_cells = !llama.is_recurrent() && !llama.is_hybrid();
     keeps_cells && !several_positions && architecture != "step35" && kv_type == KvType::F16
+}
+
+/// Whether a layer of the model attends to a window only. llama-cpp-2 does not wrap the question: the key says so, or it is one
+/// of those that have a window without it.
+fn slides(llama: &LlamaModel, architecture: &str) -> bool {
+    let window = llama.meta_val_str(&format!("{architecture}.attention.sliding_window")).ok();
+    let has_window = window.and_then(|value| value.parse::<u32>().ok()).is_some_and(|window| window > 0);
+    has_window || ["gemma2", "llama4", "exaone4", "exaone-moe"].contains(&architecture)
 }
 
 /// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall

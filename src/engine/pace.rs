@@ -29,6 +29,13 @@ impl Pace {
         Self { settings, most, tokens: (most / 4.0).max(least), errors: [0.0; 2] }
     }
 
+    /// Goes on from where it is under other settings, or with another limit.
+    pub fn adjust(&mut self, settings: PaceSettings, most: usize) {
+        let most = most.max(1) as f64;
+        let tokens = self.tokens.clamp(f64::from(settings.least).clamp(1.0, most), most);
+        *self = Self { settings, most, tokens, errors: [0.0; 2] };
+    }
+
     /// Tokens of prompts in the next step, at least 1.
     pub fn tokens(&self) -> usize {
         self.tokens as usize

@@ -4,26 +4,29 @@
 //! llama.cpp cuts a batch into micro-batches, and computes sequences together only where their numbers follow each other: slots
 //! are therefore given out side by side, and a batch is filled in their order.
 
-use std::collections::VecDeque;
+mod change;
+mod places;
+
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::adapters::{Adapter, Turns};
+use super::adapters::{Adapter, Rotation};
+use super::budget;
+use super::cells::Pool;
 use super::command::Command;
 use super::health::Status;
-use super::job::Job;
 use super::model::{Model, llama_token};
 use super::pace::Pace;
-use super::sampling::{Sampler, Token};
+use super::queue::Queue;
+use super::sampling::Sampler;
 use super::sequence::Sequence;
 use super::sharing::{self, Offer};
 use super::slot::Slot;
-use crate::generation::Event;
+use crate::generation::seam::Settings;
 
 /// Owner of the context and of every sequence in it.
 pub struct Scheduler<'a> {
@@ -31,14 +34,15 @@ pub struct Scheduler<'a> {
     status: &'a Status,
     context: LlamaContext<'a>,
     batch: LlamaBatch<'static>,
-    /// Most tokens in a batch.
-    capacity: usize,
+    settings: Settings,
+    /// What there is memory for.
+    allocated: Settings,
+    pool: Pool,
     slots: Vec<Slot>,
-    /// Requests beyond the slots, first come first served.
-    waiting: VecDeque<(Box<Job>, UnboundedSender<Event>)>,
+    queue: Queue,
     sampler: Sampler,
     pace: Pace,
-    turns: Turns,
+    rotation: Rotation,
     /// What the context computes with.
     adapter: Option<Adapter>,
     /// Counts the jobs that were started.
@@ -56,21 +60,33 @@ struct Share {
 impl<'a> Scheduler<'a> {
     /// Allocates the context. The error says in words why that failed.
     pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
-        let context = model.context()?;
+        let threads = model.threads();
+        let context = model.context(threads)?;
+        let settings = Settings {
+            threads: threads.0,
+            prefill_threads: threads.1,
+            batch: model.batch(),
+            parallel: model.sequences(),
+            pace: model.spec.pace.clone(),
+        };
+        status.set(&settings);
         let capacity = model.batch() as usize;
+        let pool = Pool::new(model.shared_cells());
         let ids = 0..i32::try_from(model.sequences()).unwrap_or(i32::MAX);
         Ok(Self {
             model,
             status,
             context,
             batch: LlamaBatch::new(capacity, 1),
-            capacity,
-            slots: ids.map(Slot::new).collect(),
-            waiting: VecDeque::new(),
+            slots: ids.map(|id| Slot::new(id, &pool)).collect(),
+            pool,
+            queue: Queue::default(),
             sampler: Sampler::default(),
-            pace: Pace::new(model.spec.pace.clone(), capacity),
-            turns: Turns::default(),
+            pace: Pace::new(settings.pace.clone(), capacity),
+            rotation: Rotation::default(),
             adapter: None,
+            allocated: settings.clone(),
+            settings,
             started: 0,
         })
     }
@@ -93,13 +109,17 @@ impl<'a> Scheduler<'a> {
     /// Takes the commands there are, and waits for one if there is nothing to do. False: stop.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
         loop {
-            let idle = self.waiting.is_empty() && self.slots.iter().all(|slot| slot.sequence.is_none());
+            let idle = self.queue.is_empty() && self.slots.iter().all(|slot| slot.sequence.is_none());
             let next = match idle {
                 true => commands.recv().map_err(TryRecvError::from),
                 false => commands.try_recv(),
             };
             match next {
-                Ok(Command::Generate(job, events)) => self.waiting.push_back((job, events)),
+                Ok(Command::Generate(job, events)) => self.queue.push(job, events),
+                Ok(Command::Set(change, reply)) => {
+                    // Who does not wait for the answer any more has it changed all the same.
+                    reply.send(self.change(change)).ok();
+                }
                 // Refused where it was prepared: this model does not embed. Dropping it tells whoever waits.
                 Ok(Command::Embed(..)) => {}
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
@@ -110,32 +130,10 @@ impl<'a> Scheduler<'a> {
 
     /// Frees what nobody listens to.
     fn release_abandoned(&mut self) {
-        self.waiting.retain(|(_, events)| !events.is_closed());
+        self.queue.forget_abandoned();
         for slot in &mut self.slots {
             slot.sequence.take_if(|sequence| sequence.is_abandoned());
         }
-    }
-
-    /// Gives each waiting job a slot for as long as there is a free one.
-    fn start_waiting(&mut self) {
-        while self.slots.iter().any(|slot| slot.sequence.is_none()) {
-            let Some((job, events)) = self.waiting.pop_front() else { return };
-            if let Some(sequence) = Sequence::new(self.model, *job, events) {
-                self.start(sequence);
-            }
-        }
-    }
-
-    fn start(&mut self, mut sequence: Sequence) {
-        let Some(index) = choose(&self.slots, sequence.start(), sequence.adapter()) else { return };
-        let slot = &mut self.slots[index];
-        slot.adapt(&mut self.context, sequence.adapter());
-        let cached = slot.reuse(&mut self.context, sequence.start());
-        sequence.skip(cached);
-        self.started += 1;
-        slot.last_used = self.started;
-        self.slots[index].donor = sharing::donor(&self.slots, index, sequence.start());
-        self.slots[index].sequence = Some(sequence);
     }
 
     /// Copies the beginnings of prompts from slots that have read them by now.
@@ -151,9 +149,8 @@ impl<'a> Scheduler<'a> {
             if count <= self.slots[index].used() {
                 continue;
             }
-            let (from, cells) = (self.slots[donor.slot].id(), self.slots[donor.slot].cells().to_vec());
-            let slot = &mut self.slots[index];
-            let cached = slot.copy(&mut self.context, from, &cells, count);
+            let Ok([slot, donor]) = self.slots.get_disjoint_mut([index, donor.slot]) else { continue };
+            let cached = slot.copy(&mut self.context, donor, count);
             if let Some(sequence) = &mut slot.sequence {
                 sequence.skip(cached);
             }
@@ -166,6 +163,7 @@ impl<'a> Scheduler<'a> {
             slot.make_room(&mut self.context, self.model.can_shift);
         }
         self.share();
+        self.find_cells();
         let shares = self.fill_batch()?;
         if shares.is_empty() {
             return Ok(());
@@ -203,49 +201,45 @@ impl<'a> Scheduler<'a> {
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 
-    /// Applies the adapter whose turn it is.
+    /// Applies the adapter that is next.
     fn adapt(&mut self) -> Result<(), String> {
-        let wanted: Vec<_> = self.ready().map(|slot| self.slots[slot].adapter()).collect();
-        let turn = self.turns.next(&wanted);
-        if turn != self.adapter {
-            self.model.adapters.apply(&mut self.context, turn)?;
-            self.adapter = turn;
+        let mut ready: Vec<&Slot> = self.ready().map(|index| &self.slots[index]).collect();
+        ready.sort_unstable_by_key(|slot| slot.turn.age());
+        let wanted: Vec<_> = ready.into_iter().map(Slot::adapter).collect();
+        let next = self.rotation.next(&wanted);
+        if next != self.adapter {
+            self.model.adapters.apply(&mut self.context, next)?;
+            self.adapter = next;
         }
         Ok(())
     }
 
-    /// Slots whose turn it is and how many tokens each gets: one where it generates; of the prompts, oldest job first, what there is room for.
+    /// Slots that can be computed with the adapter that is applied, and how many tokens each gets: one where it generates; of the
+    /// prompts, what there is room for.
     fn portions(&self) -> Vec<(usize, usize)> {
-        let unfed = |slot: usize| self.slots[slot].sequence.as_ref().map_or(0, |s| s.unfed().len());
-        let is_reading = |slot: usize| self.slots[slot].is_reading();
-        let has_turn = |slot: &usize| self.slots[*slot].adapter() == self.adapter;
+        let is_reading = |index: usize| self.slots[index].is_reading();
+        let is_adapted = |index: &usize| self.slots[*index].adapter() == self.adapter;
         let (reading, generating): (Vec<usize>, Vec<usize>) =
-            self.ready().filter(has_turn).partition(|&slot| is_reading(slot));
-        let mut room = self.capacity - generating.len();
-        if self.ready().any(|slot| !is_reading(slot)) {
+            self.ready().filter(is_adapted).partition(|&index| is_reading(index));
+        let mut room = (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating.len());
+        if self.ready().any(|index| !is_reading(index)) {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
             room = room.min(self.pace.tokens());
         }
-        let mut portions: Vec<_> = generating.into_iter().map(|slot| (slot, 1)).collect();
-        for slot in reading {
-            portions.push((slot, unfed(slot).min(room)));
-            room -= unfed(slot).min(room);
-        }
-        portions.retain(|&(_, tokens)| tokens > 0);
-        portions
+        let prompts: Vec<_> =
+            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
+        let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
+        generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
     }
 
-    /// Slots that run and do not wait for another's cells, in the order their jobs came.
-    fn ready(&self) -> impl Iterator<Item = usize> {
-        self.running().filter(|&slot| self.slots[slot].donor.is_none())
+    /// Slots that run and do not wait for another's cells.
+    fn ready(&self) -> impl Iterator<Item = usize> + '_ {
+        self.running().filter(|&index| self.slots[index].donor.is_none())
     }
 
-    /// Slots that run, in the order their jobs came.
-    fn running(&self) -> impl Iterator<Item = usize> + use<> {
-        let running = self.slots.iter().enumerate().filter(|(_, slot)| slot.sequence.is_some());
-        let mut order: Vec<(u64, usize)> = running.map(|(index, slot)| (slot.last_used, index)).collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, index)| index)
+    /// Slots that run.
+    fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|&index| self.slots[index].sequence.is_some())
     }
 
     /// Puts the next `count` tokens of a slot's sequence into the batch.
@@ -291,62 +285,11 @@ impl<'a> Scheduler<'a> {
         let running = self.slots.iter_mut().filter_map(|slot| slot.sequence.take());
         running.for_each(|mut sequence| sequence.fail(reason));
         // Those that wait see their events end without any, which is an internal failure too.
-        self.waiting.clear();
+        self.queue.clear();
     }
 
     fn report(&self) {
-        let busy = self.slots.iter().filter(|slot| slot.sequence.is_some()).count();
-        let used: usize = self.slots.iter().map(Slot::used).sum();
-        self.status.occupied(busy, used as u64);
-    }
-}
-
-/// The free slot that suits `prompt` best; among equals one next to a slot that runs, and the one idle for longest. A slot that
-/// holds much else as well keeps it: from there the beginning is copied.
-fn choose(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> Option<usize> {
-    let runs = |index: usize| slots.get(index).is_some_and(|slot| slot.sequence.is_some());
-    let free = (0..slots.len()).filter(|&index| !runs(index));
-    free.max_by_key(|&index| {
-        let is_beside = runs(index + 1) || index.checked_sub(1).is_some_and(runs);
-        let slot = &slots[index];
-        let is_useful = slot.adapter() == adapter && slot.suits(prompt);
-        let common = if is_useful { slot.common_prefix(prompt) } else { 0 };
-        (common, is_beside, u64::MAX - slot.last_used)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_given_out_side_by_side_and_the_longest_idle_first() {
-        let mut slots: Vec<Slot> = (0..5).map(Slot::new).collect();
-        for (slot, last_used) in slots.iter_mut().zip([5, 4, 1, 3, 2]) {
-            slot.last_used = last_used;
-        }
-        let mut given = Vec::new();
-        while let Some(index) = choose(&slots, &[7], None) {
-            slots[index].sequence = Some(Sequence::unread(&[7]));
-            given.push(index);
-        }
-        assert_eq!(given, [2, 3, 4, 1, 0]);
-        slots[3].sequence = None;
-        slots[0].sequence = None;
-        assert_eq!(choose(&slots, &[7], None), Some(3), "both are beside one that runs");
-    }
-
-    #[test]
-    fn a_slot_that_holds_much_else_keeps_it() {
-        let mut slots = vec![Slot::holding(0, &[1, 2, 3, 4, 5, 6]), Slot::holding(1, &[9]), Slot::new(2)];
-        slots[1].last_used = 1;
-        assert_eq!(
-            choose(&slots, &[1, 2, 7, 7], None),
-            Some(2),
-            "two of six is little, and slot 2 has nothing to lose"
-        );
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], None), Some(0));
-        let adapter = Some(Adapter::at(0));
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], adapter), Some(2), "those cells are of no use to it");
+        self.status.occupied(self.running().count(), self.pool.taken() as u64);
+        self.status.waiting(self.queue.len());
     }
 }

@@ -278,24 +278,15 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 impl Sequence {
+    /// Its prompt has been read.
+    pub fn has_read(&mut self) {
+        self.read = Some(Instant::now());
+    }
+
     /// One that has read nothing of `start`, and to which nobody listens.
     pub fn unread(start: &[Token]) -> Self {
-        use super::{answer::Answer, prompt::Prompt, sampling::Settings};
-        let job = Job {
-            prompt: Prompt { tokens: start.to_vec(), context: 4096, keep: 0 },
-            limit: 1,
-            settings: Settings::new(&crate::generation::Options::default(), 4096),
-            adapter: None,
-            constraint: None,
-            answer: Answer::new(&[]),
-            logprobs: None,
-            shift: false,
-            reports_context: false,
-            resume: Resume::default(),
-            ends: Vec::new(),
-        };
         Self {
-            job,
+            job: Job::of(start),
             events: tokio::sync::mpsc::unbounded_channel().0,
             history: start.to_vec(),
             start: start.to_vec(),

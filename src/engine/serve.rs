@@ -27,7 +27,7 @@ use super::health::Status;
 use super::job::Job;
 use super::model::Model;
 use super::prompt;
-use crate::generation::seam::{self, ErrorBody, Text, Tokenize, Tokens};
+use crate::generation::seam::{self, Change, ErrorBody, Settings, Text, Tokenize, Tokens};
 use crate::generation::{Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores};
 
 /// What the handlers share.
@@ -78,6 +78,7 @@ pub async fn run(
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route("/render", post(render))
+        .route("/settings", post(settings))
         // The proxy limits bodies; a second limit here could only disagree with it.
         .layer(DefaultBodyLimit::disable())
         .with_state(worker);
@@ -167,6 +168,14 @@ async fn detokenize(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Js
         None => Ok(model.detokenize(&tokens)),
     });
     Ok(Json(Text { text: text.await? }))
+}
+
+async fn settings(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Settings>, Refusal> {
+    let (engine, _under_way) = worker.admit()?;
+    let change: Change = parse(&body)?;
+    let (reply, answer) = oneshot::channel();
+    engine.order(Command::Set(change, reply))?;
+    Ok(Json(answer.await.map_err(|_| gone())??))
 }
 
 async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {

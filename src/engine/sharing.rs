@@ -1,15 +1,15 @@
 //! Prefixes that are computed once: a sequence whose prompt begins like what another slot holds, or is about to read, copies
 //! those cells instead of reading the same tokens again. Pure decisions; the scheduler carries them out.
 //!
-//! Each sequence has a stream of cells of its own, which llama.cpp copies whole: tens of megabytes, some milliseconds. The other
-//! way, one pool of cells that sequences share, costs nothing to share but lets every token attend over everybody's cells.
+//! Where each sequence has a stream of cells of its own, llama.cpp copies it whole: tens of megabytes, some milliseconds. In a
+//! pool the sequences have the same cells; that costs nothing, but every token then attends over everybody's cells.
 
 use super::adapters::Adapter;
 use super::sampling::Token;
 use super::slot::Slot;
 
 /// A copy takes about as long as reading this many tokens; for fewer it is not worth it.
-const WORTH: usize = 32;
+pub const WORTH: usize = 32;
 
 /// Where a sequence gets the beginning of its prompt from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,20 @@ pub fn donor(slots: &[Slot], receiver: usize, prompt: &[Token]) -> Option<Donor>
     (tokens >= own + WORTH).then_some(Donor { slot: index, job: slot.last_used, tokens, adapter })
 }
 
+/// Which slot has most of `prompt`'s beginning in its cells, computed with `adapter`, and how many tokens that is; none where none
+/// has any.
+pub fn holder(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> Option<(usize, usize)> {
+    let useful = slots.iter().enumerate().filter(|(_, slot)| slot.adapter() == adapter);
+    let held = useful.map(|(index, slot)| (index, slot.common_prefix(prompt)));
+    held.max_by_key(|&(_, common)| common).filter(|&(_, common)| common > 0)
+}
+
+/// How many tokens of `prompt`, computed with `adapter`, are in memory or about to be.
+pub fn promised(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> usize {
+    let useful = slots.iter().filter(|slot| slot.adapter() == adapter);
+    useful.map(|slot| slot.promised_prefix(prompt)).max().unwrap_or(0)
+}
+
 /// What `donor` has of `prompt`.
 pub fn offer(slots: &[Slot], donor: Donor, prompt: &[Token]) -> Offer {
     let slot = &slots[donor.slot];
@@ -73,7 +87,7 @@ mod tests {
     }
 
     fn reading(id: i32, start: &[Token], last_used: u64) -> Slot {
-        let mut slot = Slot::new(id);
+        let mut slot = Slot::empty(id);
         slot.last_used = last_used;
         slot.sequence = Some(Sequence::unread(start));
         slot
@@ -81,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_another_holds_is_copied_at_once_as_far_as_it_is_the_same() {
-        let slots = [Slot::new(0), Slot::holding(1, &tokens(100, 500)), Slot::holding(2, &tokens(50, 700))];
+        let slots = [Slot::empty(0), Slot::holding(1, &tokens(100, 500)), Slot::holding(2, &tokens(50, 700))];
         let prompt = tokens(100, 900);
         let donor = donor(&slots, 0, &prompt).unwrap();
         assert_eq!(donor.slot, 1);
@@ -90,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_another_is_about_to_read_is_waited_for_until_it_has_or_is_gone() {
-        let mut slots = [Slot::new(0), reading(1, &tokens(100, 500), 7)];
+        let mut slots = [Slot::empty(0), reading(1, &tokens(100, 500), 7)];
         let prompt = tokens(100, 900);
         let donor = donor(&slots, 0, &prompt).unwrap();
         assert_eq!(offer(&slots, donor, &prompt), Offer::Later);
@@ -98,7 +112,7 @@ mod tests {
         assert_eq!(offer(&slots, donor, &prompt), Offer::Later);
         slots[1].fed(45);
         assert_eq!(offer(&slots, donor, &prompt), Offer::Tokens(100));
-        let mut gone = [Slot::new(0), reading(1, &tokens(100, 500), 7)];
+        let mut gone = [Slot::empty(0), reading(1, &tokens(100, 500), 7)];
         gone[1].fed(60);
         gone[1].sequence = None;
         assert_eq!(offer(&gone, donor, &prompt), Offer::Tokens(60));
@@ -109,7 +123,7 @@ mod tests {
     #[test]
     fn the_last_token_is_always_read() {
         let prompt = tokens(100, 500);
-        let slots = [Slot::new(0), Slot::holding(1, &prompt)];
+        let slots = [Slot::empty(0), Slot::holding(1, &prompt)];
         let donor = donor(&slots, 0, &prompt).unwrap();
         assert_eq!(offer(&slots, donor, &prompt), Offer::Tokens(prompt.len() - 1));
     }
@@ -118,18 +132,18 @@ mod tests {
     fn nothing_is_copied_that_was_computed_with_another_adapter() {
         let prompt = tokens(100, 500);
         let held = || Slot::holding(1, &prompt);
-        assert_eq!(donor(&[Slot::new(0), held().adapted(Adapter::at(0))], 0, &prompt), None);
-        assert_eq!(donor(&[Slot::new(0).adapted(Adapter::at(0)), held()], 0, &prompt), None);
-        let alike = [Slot::new(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(0))];
+        assert_eq!(donor(&[Slot::empty(0), held().adapted(Adapter::at(0))], 0, &prompt), None);
+        assert_eq!(donor(&[Slot::empty(0).adapted(Adapter::at(0)), held()], 0, &prompt), None);
+        let alike = [Slot::empty(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(0))];
         let donor = donor(&alike, 0, &prompt).unwrap();
-        let given_away = [Slot::new(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(1))];
+        let given_away = [Slot::empty(0).adapted(Adapter::at(0)), held().adapted(Adapter::at(1))];
         assert_eq!(offer(&given_away, donor, &prompt), Offer::Tokens(0), "its slot went to another");
     }
 
     #[test]
     fn little_is_not_copied() {
         let prompt = tokens(100, 500);
-        let few = [Slot::new(0), Slot::holding(1, &tokens(WORTH as u32 - 1, 900))];
+        let few = [Slot::empty(0), Slot::holding(1, &tokens(WORTH as u32 - 1, 900))];
         assert_eq!(donor(&few, 0, &prompt), None);
         let own = [Slot::holding(0, &tokens(90, 800)), Slot::holding(1, &tokens(100, 900))];
         assert_eq!(donor(&own, 0, &prompt), None);

@@ -3,21 +3,25 @@
 use llama_cpp_2::context::LlamaContext;
 
 use super::adapters::Adapter;
+use super::cells::{Pool, Row};
 use super::sampling::Token;
 use super::sequence::Sequence;
 use super::sharing::Donor;
-use crate::generation::DoneReason;
+use crate::generation::{DoneReason, Priority};
+use crate::units::line::Turn;
 
 /// A place for one sequence. `cells` mirrors llama.cpp's memory for this sequence exactly; an idle slot keeps its cells, because
 /// the next request may begin with the same tokens.
 pub struct Slot {
     id: i32,
     /// Tokens in the KV cache, by position.
-    cells: Vec<Token>,
+    cells: Row,
     /// What they were computed with: nobody who wants anything else can use them.
     adapter: Option<Adapter>,
     /// What runs here.
     pub sequence: Option<Sequence>,
+    /// The place of what runs here among all that came.
+    pub turn: Turn<Priority>,
     /// Whose cells its sequence waits for.
     pub donor: Option<Donor>,
     /// When it was last given work, as a count; the longest idle goes first.
@@ -26,8 +30,9 @@ pub struct Slot {
 
 impl Slot {
     /// An empty slot for the sequence `id` of the context.
-    pub fn new(id: i32) -> Self {
-        Self { id, cells: Vec::new(), adapter: None, sequence: None, donor: None, last_used: 0 }
+    pub fn new(id: i32, pool: &Pool) -> Self {
+        let (cells, turn) = (Row::new(pool), Turn::default());
+        Self { id, cells, adapter: None, sequence: None, turn, donor: None, last_used: 0 }
     }
 
     /// llama.cpp's number for the sequence.
@@ -55,14 +60,14 @@ impl Slot {
 
     /// How many tokens at the front of `prompt` are in its cells.
     pub fn common_prefix(&self, prompt: &[Token]) -> usize {
-        self.cells.iter().zip(prompt).take_while(|(cell, token)| cell == token).count()
+        self.cells().iter().zip(prompt).take_while(|(cell, token)| cell == token).count()
     }
 
     /// The same once its sequence has decoded what it is going to read.
     pub fn promised_prefix(&self, prompt: &[Token]) -> usize {
         let unread =
             self.sequence.as_ref().filter(|sequence| sequence.is_reading()).map_or(&[][..], Sequence::unfed);
-        self.cells.iter().chain(unread).zip(prompt).take_while(|(held, token)| held == token).count()
+        self.cells().iter().chain(unread).zip(prompt).take_while(|(held, token)| held == token).count()
     }
 
     /// Whether what runs here still reads.
@@ -70,20 +75,32 @@ impl Slot {
         self.sequence.as_ref().is_some_and(Sequence::is_reading)
     }
 
+    /// Tokens that its sequence has still to read.
+    pub fn unread(&self) -> usize {
+        self.sequence.as_ref().map_or(0, |sequence| sequence.unfed().len())
+    }
+
     /// Whether more than half of what it holds would be of use for `prompt`.
     pub fn suits(&self, prompt: &[Token]) -> bool {
         2 * self.common_prefix(prompt) > self.cells.len()
     }
 
-    /// Copies the first `count` cells of another slot in place of its own; how many it has then: none where the memory cannot
-    /// be cut.
-    pub fn copy(&mut self, context: &mut LlamaContext, from: i32, cells: &[Token], count: usize) -> usize {
-        // Fails for positions beyond 31 bits only, and none is given.
-        if context.copy_kv_cache_seq(from, self.id, None, None).is_err() {
+    /// Shares the first `count` cells of another slot, or copies them, in place of its own; how many it has then: none where
+    /// the memory cannot be cut.
+    pub fn copy(&mut self, context: &mut LlamaContext, from: &Self, count: usize) -> usize {
+        let end = if self.cells.is_shared() {
+            self.clear(context);
+            position(count)
+        } else {
+            // A stream is copied as a whole.
+            None
+        };
+        // Fails for positions beyond 31 bits only.
+        if context.copy_kv_cache_seq(from.id, self.id, None, end).is_err() {
             self.clear(context);
             return 0;
         }
-        self.cells = cells.to_vec();
+        self.share(from, if end.is_some() { count } else { from.used() });
         if count < self.cells.len() && !self.remove(context, count, None) {
             self.clear(context);
         }
@@ -91,9 +108,34 @@ impl Slot {
         self.cells.len()
     }
 
+    /// Its memory holds the first `count` cells of another slot now, and nothing else.
+    pub fn share(&mut self, from: &Self, count: usize) {
+        self.cells.copy(&from.cells, count);
+    }
+
     /// What its cells hold.
     pub fn cells(&self) -> &[Token] {
-        &self.cells
+        self.cells.tokens()
+    }
+
+    /// Cells at its end that no other slot has.
+    pub fn own(&self) -> usize {
+        self.cells.own()
+    }
+
+    /// Its memory holds `tokens` now, and did hold nothing.
+    pub fn hold(&mut self, tokens: &[Token]) {
+        self.cells.truncate(0);
+        self.cells.extend(tokens);
+    }
+
+    /// Frees the last `count` cells, or all of them where the memory cannot be cut.
+    pub fn shorten(&mut self, context: &mut LlamaContext, count: usize) {
+        let left = self.cells.len().saturating_sub(count);
+        if !self.remove(context, left, None) {
+            self.clear(context);
+        }
+        self.cells.truncate(left);
     }
 
     /// Frees the cells that `prompt` does not begin with; how many of its tokens remain. At least the last one has to be decoded
@@ -111,13 +153,13 @@ impl Slot {
     pub fn clear(&mut self, context: &mut LlamaContext) {
         // Removing a whole sequence never fails.
         self.remove(context, 0, None);
-        self.cells.clear();
+        self.cells.truncate(0);
     }
 
     /// The next `count` tokens of its sequence were decoded.
     pub fn fed(&mut self, count: usize) {
         if let Some(sequence) = &mut self.sequence {
-            self.cells.extend_from_slice(&sequence.unfed()[..count]);
+            self.cells.extend(&sequence.unfed()[..count]);
             sequence.fed(count);
         }
     }
@@ -143,15 +185,15 @@ impl Slot {
     fn shift(&mut self, context: &mut LlamaContext, keep: usize, moves: bool) -> Vec<Token> {
         let end = keep + (self.cells.len() - keep) / 2;
         if moves && self.remove(context, keep, Some(end)) && self.move_back(context, end, end - keep) {
-            self.cells.drain(keep..end);
+            self.cells.cut(keep, end);
             return Vec::new();
         }
-        let mut again = self.cells.split_off(end);
-        self.cells.truncate(keep);
+        let mut again = self.cells()[end..].to_vec();
         if !self.remove(context, keep, None) {
-            again.splice(0..0, self.cells.iter().copied());
+            again.splice(0..0, self.cells()[..keep].iter().copied());
             self.clear(context);
         }
+        self.cells.truncate(keep);
         again
     }
 
@@ -172,9 +214,16 @@ fn position(index: usize) -> Option<u32> {
 
 #[cfg(test)]
 impl Slot {
+    /// One with a stream of its own.
+    pub fn empty(id: i32) -> Self {
+        Self::new(id, &Pool::default())
+    }
+
     /// An idle one with these cells.
     pub fn holding(id: i32, cells: &[Token]) -> Self {
-        Self { cells: cells.to_vec(), ..Self::new(id) }
+        let mut slot = Self::empty(id);
+        slot.hold(cells);
+        slot
     }
 
     /// The same, computed with `adapter`.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Adaptation, Options, Resume};
+use super::{Adaptation, Options, Priority, Resume};
 
 /// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Generation {
     /// What the caller has of the answer already, from a node that was lost: the answer goes on behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Which of those that wait goes first. Says nothing about the answer, so it is no part of a [`Key`](super::Key).
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
 }
 
 fn yes() -> bool {

@@ -8,6 +8,7 @@
 //! | `POST /rank` | [`Ranking`](super::Ranking) | [`Scores`](super::Scores) |
 //! | `POST /tokenize` | [`Tokenize`] | [`Tokens`] |
 //! | `POST /detokenize` | [`Tokens`] | [`Text`] |
+//! | `POST /settings` | [`Change`] | [`Settings`]: those in force then |
 //! | `POST /render` | [`Generation`](super::Generation) | [`Text`]: the prompt its template makes |
 //!
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
@@ -31,6 +32,9 @@ pub struct Spec {
     pub context: u32,
     /// Sequences that can run at once, at least 1.
     pub parallel: u32,
+    /// KV cells that all sequences share; 0: each has a stream of its own for its whole context.
+    #[serde(default)]
+    pub cells: u32,
     /// Threads for decoding and for reading prompts; 0: one per physical core, and a single one to decode with a tiny model.
     pub threads: u32,
     /// Tokens per llama.cpp batch.
@@ -77,6 +81,42 @@ pub struct Adapter {
     /// Applied where a request names none; at most one is.
     #[serde(default)]
     pub default: bool,
+}
+
+/// What can be changed while a worker runs, as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Threads for steps in which nothing is read.
+    pub threads: u32,
+    /// Threads for steps in which prompts are read.
+    pub prefill_threads: u32,
+    /// Most tokens of a step.
+    pub batch: u32,
+    /// Sequences that run at once, at most.
+    pub parallel: u32,
+    /// How prompts are read while others generate.
+    pub pace: PaceSettings,
+}
+
+/// What of [`Settings`] is to be changed; absent: nothing. `batch` and `parallel` up to what was allocated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    /// See [`Settings::threads`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// See [`Settings::prefill_threads`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill_threads: Option<u32>,
+    /// See [`Settings::batch`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// See [`Settings::parallel`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
+    /// See [`Settings::pace`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceSettings>,
 }
 
 /// How prompts are read while other sequences generate: as many tokens per step as keep a step at its target.
@@ -160,6 +200,15 @@ pub struct Health {
     pub kv_used: u64,
     /// KV cells there are.
     pub kv_total: u64,
+    /// Requests and paused sequences that wait for a place.
+    #[serde(default)]
+    pub waiting: usize,
+    /// How often a sequence was paused because cells ran out.
+    #[serde(default)]
+    pub pauses: u64,
+    /// What is in force; `None` until ready, and for a model that embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
     /// Tokens of prompts that a step reads at the moment while others generate.
     #[serde(default)]
     pub pace: usize,
@@ -202,6 +251,9 @@ pub struct Model {
     pub context: u32,
     /// Sequences that can run at once.
     pub parallel: u32,
+    /// KV cells there are, of all sequences together.
+    #[serde(default)]
+    pub cells: u64,
     /// Context the model was trained with.
     pub trained_context: u32,
     /// Length of a hidden state, and of an embedding.

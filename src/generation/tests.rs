@@ -45,7 +45,7 @@ fn sample() -> Value {
         "options": { "num_predict": 8, "temperature": 0.5, "seed": -1, "stop": ["a"], "num_ctx": 64 },
         "format": { "kind": "schema", "schema": { "type": "array" } },
         "adaptation": { "kind": "adapter", "name": "a", "scale": 0.5 },
-        "logprobs": 3, "think": "high", "truncate": false, "shift": true,
+        "logprobs": 3, "think": "high", "truncate": false, "shift": true, "priority": -10,
     })
 }
 

@@ -27,6 +27,9 @@ pub struct ModelConfig {
     /// Requests decoded together in one worker; 1 to 256.
     #[serde(default = "four")]
     pub parallel: u32,
+    /// KV cells that the requests of one worker share; 0: each has its own for its whole context. At least `context`.
+    #[serde(default)]
+    pub cells: u32,
     /// Number format of the KV cache.
     #[serde(default)]
     pub kv_type: KvType,
@@ -71,6 +74,9 @@ pub struct ModelConfig {
     pub options: Options,
 }
 
+/// llama.cpp gives out KV cells in pieces of so many.
+const LEAST_CELLS: u32 = 256;
+
 /// The path that means the model embedded in the binary.
 pub const BUILTIN_DEMO: &str = "builtin:demo";
 
@@ -83,6 +89,7 @@ impl ModelConfig {
             replicas: one(),
             context: 0,
             parallel: four(),
+            cells: 0,
             kv_type: KvType::default(),
             threads: 0,
             batch: batch(),
@@ -119,6 +126,10 @@ impl ModelConfig {
         }
         if let Some((name, _)) = self.adapters.iter().find(|(_, adapter)| !adapter.scale.is_finite()) {
             faults.push(("adapters", format!("the scale of {name:?} must be a number")));
+        }
+        if (1..self.context.max(LEAST_CELLS)).contains(&self.cells) {
+            let least = self.context.max(LEAST_CELLS);
+            faults.push(("cells", format!("must be 0 or at least {least}: one request may need as many")));
         }
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));

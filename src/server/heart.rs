@@ -76,12 +76,14 @@ impl Heart {
         }
     }
 
-    pub(super) fn admin(&self) -> AdminState {
+    pub(super) fn admin(&self, address: SocketAddr) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
         let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
         AdminState {
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
+            access: Arc::new(Access::new(Vec::new(), address.ip())),
+            change_settings: admin::change_settings(Arc::clone(&self.dispatch)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
         }
     }

@@ -79,7 +79,8 @@ async fn run(
     let mut serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
     // Answers to the very end, so that the drain can be watched.
     let stop_admin = CancellationToken::new();
-    let mut administering = tokio::spawn(administer(admin, heart.admin(), stop_admin.clone()));
+    let mut administering =
+        tokio::spawn(administer(admin, heart.admin(admin_address.unwrap_or(address)), stop_admin.clone()));
     // Reads the headers of the model files before anybody asks for them, off the threads that serve.
     let library = Arc::clone(&heart.library);
     let warming = tokio::task::spawn_blocking(move || library.warm());

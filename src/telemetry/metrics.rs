@@ -51,6 +51,8 @@ pub struct Metrics {
     pub worker_restarts: IntCounterVec,
     /// `{node}`: part of the KV cells in use.
     pub kv_used: GaugeVec,
+    /// `{node}`.
+    pub pauses: IntCounterVec,
     /// Always 1; the labels tell the version and the features.
     pub build_info: Gauge,
 }
@@ -123,6 +125,7 @@ impl Metrics {
                 r,
                 GaugeVec::new(Opts::new("arriero_kv_used_ratio", "Part of the KV cells in use."), &["node"])?,
             )?,
+            pauses: counter(r, "pauses_total", "Sequences paused because KV cells ran out.", &["node"])?,
             build_info: register(r, Gauge::with_opts(build)?)?,
             registry,
         };

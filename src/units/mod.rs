@@ -1,7 +1,8 @@
-//! Durations, sizes and ranges as people write them.
+//! Durations, sizes and ranges as people write them, and the order of those that wait.
 
 pub mod duration;
 mod keep_alive;
+pub mod line;
 pub mod range;
 pub mod size;
 

@@ -104,14 +104,18 @@ impl Shared {
     }
 
     pub(super) fn report(&self, incarnation: u64, worker: &str, report: Report) {
-        let used = match &report {
-            Report::Health(health) => Some(health.kv_used as f64 / health.kv_total.max(1) as f64),
+        let memory = match &report {
+            Report::Health(health) => {
+                Some((health.kv_used as f64 / health.kv_total.max(1) as f64, health.pauses))
+            }
             Report::Missed => None,
         };
         self.update(|residency, now| {
             let is_serving = residency.report(incarnation, report, now);
-            if let Some(used) = used.filter(|_| is_serving) {
+            if let Some((used, pauses)) = memory.filter(|_| is_serving) {
                 self.metrics.kv_used.with_label_values(&[worker]).set(used);
+                let counted = self.metrics.pauses.with_label_values(&[worker]);
+                counted.inc_by(pauses.saturating_sub(counted.get()));
             }
         });
     }
@@ -132,6 +136,8 @@ impl Shared {
                 self.pool.remove(&model.name, &node);
                 metrics.node_up.with_label_values(&[&*node.name]).set(0);
                 metrics.kv_used.with_label_values(&[&*node.name]).set(0.0);
+                // Its successor counts from 0 again.
+                metrics.pauses.with_label_values(&[&*node.name]).reset();
                 metrics.model_loaded.with_label_values(&[&model.name]).dec();
             }
             Action::Loaded(Start { model, node }, took) => {

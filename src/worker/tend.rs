@@ -81,6 +81,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, sandbox: bool) -> Spec {
         socket: start.node.socket.clone(),
         context: config.context,
         parallel: config.parallel.max(1),
+        cells: config.cells,
         threads: config.threads,
         batch: config.batch,
         pace: config.pace.clone(),

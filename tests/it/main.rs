@@ -48,6 +48,8 @@ mod resume;
 #[cfg(feature = "engine")]
 mod sandbox;
 #[cfg(feature = "engine")]
+mod scheduling;
+#[cfg(feature = "engine")]
 mod schemas;
 #[cfg(feature = "engine")]
 mod tools;

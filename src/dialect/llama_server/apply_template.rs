@@ -7,7 +7,7 @@ use crate::dialect::json::{self, object};
 use crate::dialect::openai::messages::{self, MessageBody};
 use crate::dialect::{Call, Question};
 use crate::error::Error;
-use crate::generation::{Adaptation, Format, Generation, Input, Options, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Options, Priority, ToolChoice};
 
 object! {
     struct Body {
@@ -34,6 +34,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         truncate: true,
         shift: true,
         resume: None,
+        priority: Priority::NORMAL,
     };
     Ok(ask(body.model, Question::Render(Box::new(conversation)), TextField("prompt")))
 }

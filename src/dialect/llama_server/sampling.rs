@@ -9,7 +9,7 @@ use crate::dialect::openai::extras::{self, Extras};
 use crate::dialect::openai::sampling::{float, stop, top_logprobs};
 use crate::dialect::{Call, Capability, Work};
 use crate::error::Error;
-use crate::generation::{Format, Generation, Input, Options, Think, ToolChoice};
+use crate::generation::{Format, Generation, Input, Options, Priority, Think, ToolChoice};
 
 object! {
     /// The fields, as they come. What is not here (`id_slot`, `cache_prompt`, `samplers`…) has no effect.
@@ -74,6 +74,7 @@ impl Sampling {
             truncate: true,
             shift: true,
             resume: None,
+            priority: Priority::NORMAL,
         };
         Ok(Call {
             model,

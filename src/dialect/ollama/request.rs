@@ -7,7 +7,7 @@ use super::options;
 use crate::dialect::json::{Integer, object};
 use crate::dialect::{Call, Capability, Work};
 use crate::error::Error;
-use crate::generation::{Adaptation, Format, Generation, Input, Think, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Priority, Think, ToolChoice};
 use crate::units::KeepAlive;
 
 object! {
@@ -63,6 +63,7 @@ impl Shared {
                 truncate: self.truncate.unwrap_or(true),
                 shift: self.shift.unwrap_or(true),
                 resume: None,
+                priority: Priority::NORMAL,
             },
             model,
         })

@@ -134,6 +134,13 @@ mod tests {
     }
 
     #[test]
+    fn vllms_priority_is_taken_over_where_it_is_one() {
+        assert_eq!(parsed(json!({"priority": -3})).priority, (-3).try_into().unwrap());
+        assert!(parsed(json!({})).priority.is_normal());
+        assert!(refusal(json!({"priority": 1000})).starts_with("priority must be"));
+    }
+
+    #[test]
     fn sampling_fields_become_options() {
         let options = parsed(json!({
             "max_tokens": 5, "temperature": 0, "top_p": 0.5, "frequency_penalty": 0.25, "presence_penalty": -1,

@@ -7,7 +7,9 @@ use crate::dialect::json::{Integer, object};
 use crate::dialect::lora::{self, Lora};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
-use crate::generation::{Adaptation, Format, Generation, Input, Options, Think, ToolChoice};
+use crate::generation::{
+    Adaptation, Format, Generation, Input, NoPriority, Options, Priority, Think, ToolChoice,
+};
 
 object! {
     /// The fields, as they come.
@@ -23,6 +25,7 @@ object! {
         "seed" => seed: Integer,
         "stop" => stop: Value,
         "n" => n: Integer,
+        "priority" => priority: Integer,
         "logit_bias" => logit_bias: Map<String, Value>,
         "grammar" => grammar: String,
         "guided_grammar" => guided_grammar: String,
@@ -52,6 +55,8 @@ pub(super) struct Settings {
     adaptation: Adaptation,
     /// How many are generated.
     pub(super) choices: usize,
+    /// vLLM's `priority`.
+    priority: Priority,
 }
 
 /// What differs between the endpoints.
@@ -97,6 +102,7 @@ impl Sampling {
             grammar: self.grammar.or(self.guided_grammar).filter(|grammar| !grammar.is_empty()),
             adaptation: lora::adaptation(self.lora)?,
             choices,
+            priority: self.priority.map_or(Ok(Priority::NORMAL), priority)?,
         })
     }
 }
@@ -154,6 +160,7 @@ impl Settings {
             truncate: true,
             shift: true,
             resume: None,
+            priority: self.priority,
         };
         let mut generations = vec![generation; self.choices];
         for (choice, generation) in (0..).zip(&mut generations) {
@@ -179,6 +186,11 @@ fn choices(param: &'static str, Integer(choices): Integer) -> Result<usize, Erro
         .ok()
         .filter(|choices| (1..=MAX_CHOICES).contains(choices))
         .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 1 and {MAX_CHOICES}")))
+}
+
+fn priority(Integer(priority): Integer) -> Result<Priority, Error> {
+    let wrong = |fault: NoPriority| Error::invalid_param("priority", format!("priority {fault}"));
+    priority.try_into().map_err(wrong)
 }
 
 /// The number of alternatives per token, if it is one that can be had.
