@@ -29,6 +29,7 @@ mod sequence;
 mod serve;
 mod sharing;
 mod slot;
+mod speculate;
 mod speech;
 mod stop;
 pub mod template;

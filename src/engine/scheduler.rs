@@ -22,6 +22,7 @@ use super::sampling::{Sampler, Token};
 use super::sequence::Sequence;
 use super::sharing::{self, Offer};
 use super::slot::Slot;
+use super::speculate::Speculation;
 use crate::generation::Event;
 
 /// Owner of the context and of every sequence in it.
@@ -37,6 +38,7 @@ pub struct Scheduler<'a> {
     waiting: VecDeque<(Box<Job>, UnboundedSender<Event>)>,
     sampler: Sampler,
     pace: Pace,
+    speculation: Speculation<'a>,
     /// Counts the jobs that were started.
     started: u64,
 }
@@ -45,8 +47,11 @@ pub struct Scheduler<'a> {
 struct Share {
     slot: usize,
     tokens: usize,
-    /// Where in the batch the logits after its last token are; none while its prompt goes on.
+    /// Where in the batch the logits after its last token are, and after them those of what is guessed to follow; none while its
+    /// prompt goes on.
     logits: Option<i32>,
+    /// How many tokens were guessed.
+    guessed: usize,
 }
 
 impl<'a> Scheduler<'a> {
@@ -65,6 +70,7 @@ impl<'a> Scheduler<'a> {
             waiting: VecDeque::new(),
             sampler: Sampler::default(),
             pace: Pace::new(model.spec.pace.clone(), capacity),
+            speculation: model.speculation()?,
             started: 0,
         })
     }
@@ -168,6 +174,7 @@ impl<'a> Scheduler<'a> {
             Ok(()) => {
                 self.status.decoded();
                 shares.iter().for_each(|share| self.advance(share));
+                // Where a GPU computes, waiting for the logits is part of it.
                 self.learn(&shares, from.elapsed());
                 Ok(())
             }
@@ -179,12 +186,16 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Adapts the pace to a step in which some read while others generated.
+    /// Adapts the pace to a step in which some read while others generated, and what is guessed to one in which all generated.
     fn learn(&mut self, shares: &[Share], took: Duration) {
         let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
         if read > 0 && shares.iter().any(|share| share.tokens == 1) {
             self.pace.observe(read, took);
             self.status.paced(self.pace.tokens());
+        }
+        if read == 0 {
+            let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
+            self.speculation.observe(&guessed, took);
         }
     }
 
@@ -192,6 +203,7 @@ impl<'a> Scheduler<'a> {
         self.batch.clear();
         let mut portions = self.portions();
         portions.sort_unstable();
+        self.guess(&portions);
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 
@@ -216,6 +228,15 @@ impl<'a> Scheduler<'a> {
         portions
     }
 
+    /// Has guessed what comes after the tokens of a step in which nobody reads; one that reads takes long enough.
+    fn guess(&mut self, portions: &[(usize, usize)]) {
+        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
+        if !generating.iter().any(|&slot| self.slots[slot].is_reading()) {
+            let room = self.capacity - generating.len();
+            self.speculation.guess(&mut self.slots, &generating, room);
+        }
+    }
+
     /// Slots that run, in the order their jobs came.
     fn running(&self) -> impl Iterator<Item = usize> + use<> {
         let running = self.slots.iter().enumerate().filter(|(_, slot)| slot.sequence.is_some());
@@ -224,31 +245,57 @@ impl<'a> Scheduler<'a> {
         order.into_iter().map(|(_, index)| index)
     }
 
-    /// Puts the next `count` tokens of a slot's sequence into the batch.
+    /// Puts the next `count` tokens of a slot's sequence into the batch, and what is guessed to follow them.
     fn put(&mut self, index: usize, count: usize) -> Result<Share, String> {
         let slot = &self.slots[index];
-        let unfed = slot.sequence.as_ref().map_or(&[][..], Sequence::unfed);
+        let Some(sequence) = &slot.sequence else {
+            return Err("an empty slot".to_owned());
+        };
+        let (unfed, guess) = (sequence.unfed(), sequence.guesser.guess());
         let is_whole = count == unfed.len();
-        for (offset, &token) in unfed[..count].iter().enumerate() {
+        let mut logits = None;
+        for (offset, &token) in unfed[..count].iter().chain(guess).enumerate() {
             let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
-            let is_last = is_whole && offset + 1 == count;
+            let is_last = is_whole && offset + 1 >= count;
+            if is_last {
+                logits.get_or_insert(self.batch.n_tokens());
+            }
             self.batch
                 .add(llama_token(token), position, &[slot.id()], is_last)
                 .map_err(|error| error.to_string())?;
         }
-        let logits = is_whole.then(|| self.batch.n_tokens() - 1);
-        Ok(Share { slot: index, tokens: count, logits })
+        Ok(Share { slot: index, tokens: count, logits, guessed: guess.len() })
     }
 
-    /// Takes note of what was decoded, and samples where a sequence is ready for it.
+    /// Takes note of what was decoded, and samples where a sequence is ready for it: once, and once more for each token that was
+    /// guessed right.
     fn advance(&mut self, share: &Share) {
         let slot = &mut self.slots[share.slot];
         slot.fed(share.tokens);
-        if let (Some(sequence), Some(index)) = (&mut slot.sequence, share.logits) {
+        let (Some(sequence), Some(mut row)) = (&mut slot.sequence, share.logits) else { return };
+        let guess = sequence.guesser.take();
+        let mut right = 0;
+        while let Some(sequence) = &mut slot.sequence {
             let context = &self.context;
-            if !sequence.advance(self.model, &mut self.sampler, || context.get_logits_ith(index)) {
+            if !sequence.advance(self.model, &mut self.sampler, || context.get_logits_ith(row)) {
                 slot.sequence = None;
+                break;
             }
+            let Some(guessed) = guess.get(right) else { break };
+            let is_right = sequence.unfed().first() == Some(guessed);
+            sequence.guesser.learn(is_right);
+            if !is_right {
+                break;
+            }
+            slot.fed(1);
+            right += 1;
+            row += 1;
+        }
+        if right < guess.len() {
+            slot.trim(&mut self.context);
+        }
+        if !guess.is_empty() {
+            self.status.guessed(guess.len() as u64, right as u64);
         }
     }
 
