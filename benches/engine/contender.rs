@@ -16,6 +16,9 @@ use crate::child::Process;
 pub const PARALLEL: usize = 16;
 const CONTEXT: usize = 2048;
 
+/// What both have by default.
+pub const TEMPERATURE: f64 = 0.8;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server under test.
@@ -23,7 +26,7 @@ pub struct Contender {
     pub name: &'static str,
     command: Box<dyn Fn(u16) -> Command>,
     path: &'static str,
-    body: fn(&str, usize) -> Value,
+    body: fn(&str, usize, f64) -> Value,
 }
 
 /// When the tokens of one answer came; the first entry is when it was asked for.
@@ -35,6 +38,15 @@ impl Answer {
         self.0.get(1).map_or(f64::NAN, |first| (*first - self.0[0]).as_secs_f64())
     }
 
+    /// Tokens per second after the first.
+    pub fn rate(&self) -> f64 {
+        let tokens = self.0.get(1..).unwrap_or_default();
+        match (tokens.first(), tokens.last()) {
+            (Some(first), Some(last)) => (tokens.len() - 1) as f64 / (*last - *first).as_secs_f64(),
+            _ => f64::NAN,
+        }
+    }
+
     /// The longest pause between two tokens, in seconds, of those that ended between two moments.
     pub fn longest_gap(&self, from: Instant, to: Instant) -> f64 {
         let tokens = self.0.get(1..).unwrap_or_default();
@@ -44,13 +56,13 @@ impl Answer {
 }
 
 impl Contender {
-    /// Arriero with the demo model, or with `model`.
-    pub fn arriero(dir: &Path, model: Option<&Path>) -> Outcome<Self> {
-        let config = dir.join(if model.is_some() { "model.yaml" } else { "demo.yaml" });
+    /// Arriero with the demo model, or with `model`; `speculate` is a mode.
+    pub fn arriero(name: &'static str, dir: &Path, model: Option<&Path>, speculate: &str) -> Outcome<Self> {
+        let config = dir.join(format!("{name}-{}.yaml", model.is_some()));
         let path = model.map_or("builtin:demo".into(), |path| path.display().to_string());
         let text = format!(
             "admin: \"off\"\nlog: {{ level: error }}\nmodels:\n  m: {{ path: \"{path}\", preload: true, \
-             parallel: {PARALLEL}, context: {CONTEXT} }}\n"
+             parallel: {PARALLEL}, context: {CONTEXT}, speculate: {{ mode: {speculate} }} }}\n"
         );
         std::fs::write(&config, text)?;
         let command = move |port: u16| {
@@ -63,8 +75,11 @@ impl Contender {
                 .arg(format!("127.0.0.1:{port}"));
             command
         };
-        let body = |prompt: &str, tokens| json!({"model": "m", "prompt": prompt, "raw": true, "options": {"num_predict": tokens}});
-        Ok(Self { name: "Arriero", command: Box::new(command), path: "/api/generate", body })
+        let body = |prompt: &str, tokens, temperature| {
+            let options = json!({"num_predict": tokens, "temperature": temperature, "top_p": 1.0});
+            json!({"model": "m", "prompt": prompt, "raw": true, "options": options})
+        };
+        Ok(Self { name, command: Box::new(command), path: "/api/generate", body })
     }
 
     /// llama-server with the same sequences; threads are left to each server's own default, which is the cores here.
@@ -76,7 +91,10 @@ impl Contender {
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             command
         };
-        let body = |prompt: &str, tokens| json!({"prompt": prompt, "stream": true, "n_predict": tokens});
+        let body = |prompt: &str, tokens, temperature| {
+            json!({"prompt": prompt, "stream": true, "n_predict": tokens, "temperature": temperature, "top_p": 1.0,
+                   "min_p": 0.0})
+        };
         Self { name: "llama-server", command: Box::new(command), path: "/completion", body }
     }
 
@@ -88,7 +106,7 @@ impl Contender {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let (process, address) = (Process(child), SocketAddr::from(([127, 0, 0, 1], port)));
         // As an impatient client asks: again and again.
-        while self.ask(address, "Tell me a story.", 1).await.is_err() {
+        while self.ask(address, "Tell me a story.", 1, TEMPERATURE).await.is_err() {
             if from.elapsed() > PATIENCE {
                 return Err(format!("{} gave no token", self.name).into());
             }
@@ -98,9 +116,15 @@ impl Contender {
     }
 
     /// Asks for `tokens` tokens and reads the answer to its end.
-    pub async fn ask(&self, address: SocketAddr, prompt: &str, tokens: usize) -> Outcome<Answer> {
+    pub async fn ask(
+        &self,
+        address: SocketAddr,
+        prompt: &str,
+        tokens: usize,
+        temperature: f64,
+    ) -> Outcome<Answer> {
         let mut stream = TcpStream::connect(address).await?;
-        let body = (self.body)(prompt, tokens).to_string();
+        let body = (self.body)(prompt, tokens, temperature).to_string();
         // Neither server keeps the connection then, so its end is the answer's end.
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

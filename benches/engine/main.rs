@@ -1,11 +1,13 @@
 //! The engine beside llama-server on the same file with the same threads, in one interleaved run, so that only ratios matter:
-//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone.
+//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone. With the argument
+//! `speculation` only that is measured.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
 #[path = "../child.rs"]
 mod child;
 mod contender;
+mod speculation;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -14,7 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use child::{family, resident};
-use contender::{Answer, Contender};
+use contender::{Answer, Contender, TEMPERATURE};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -39,27 +41,42 @@ fn main() -> Outcome<()> {
 async fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let model = fixture()?;
-    let (_process, _, demo) = Contender::arriero(dir.path(), None)?.start().await?;
+    let arriero = |model, speculate| Contender::arriero("Arriero", dir.path(), model, speculate);
+    let (_process, _, demo) = arriero(None, "auto")?.start().await?;
     drop(_process);
-    let mut contenders = vec![Contender::arriero(dir.path(), Some(&model))?];
+    let mut contenders = vec![arriero(Some(&model), "auto")?];
     match std::env::var_os("LLAMA_SERVER") {
         Some(program) => contenders.push(Contender::llama_server(program.into(), model.clone())),
         None => eprintln!("LLAMA_SERVER is not set: no comparison"),
     }
+    if !std::env::args().any(|argument| argument == "speculation") {
+        let title =
+            format!("Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)");
+        compare(&title, &contenders, measure).await?;
+    }
+    contenders.push(Contender::arriero("without speculation", dir.path(), Some(&model), "off")?);
+    compare("Speculation (one stream)", &contenders, speculation::measure).await
+}
+
+/// Runs `measure` on each contender in turn, several times, and prints what came of it.
+async fn compare(
+    title: &str,
+    contenders: &[Contender],
+    measure: impl AsyncFn(&Contender, usize, &mut Figures) -> Outcome<()>,
+) -> Outcome<()> {
     let mut all: Vec<Figures> = contenders.iter().map(|_| Figures::new()).collect();
     for round in 0..ROUNDS {
         for (contender, figures) in contenders.iter().zip(&mut all) {
             measure(contender, round, figures).await?;
         }
     }
-    println!("\n### Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)\n");
+    println!("\n### {title}\n");
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-    println!("| | {} | ratio |\n|---|{}", names.join(" | "), "---|".repeat(names.len() + 1));
+    println!("| | {} |\n|---|{}", names.join(" | ratio | "), "---|".repeat(2 * names.len() - 1));
     for (row, (name, _)) in all[0].iter().enumerate() {
         let values: Vec<f64> = all.iter().map(|figures| quantile(&figures[row].1, 0.5)).collect();
-        let cells: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
-        let ratio = values.get(1).map_or(String::new(), |other| format!("{:.2}", values[0] / other));
-        println!("| {name} | {} | {ratio} |", cells.join(" | "));
+        let others = values[1..].iter().map(|other| format!(" {other:.2} | {:.2} |", values[0] / other));
+        println!("| {name} | {:.2} |{}", values[0], others.collect::<String>());
     }
     Ok(())
 }
@@ -98,7 +115,7 @@ async fn beside(
 ) -> Outcome<()> {
     let long = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        contender.ask(address, &words(LONG, 9000 + round as u64), 1).await
+        contender.ask(address, &words(LONG, 9000 + round as u64), 1, TEMPERATURE).await
     };
     let running = together(contender, address, 4, 4 * TOKENS, |caller| words(20, 500 + caller as u64));
     let (long, running) = futures::future::try_join(long, running).await?;
@@ -117,7 +134,10 @@ async fn together(
     prompt: impl Fn(usize) -> String,
 ) -> Outcome<Vec<Answer>> {
     let prompts: Vec<String> = (0..callers).map(prompt).collect();
-    futures::future::try_join_all(prompts.iter().map(|prompt| contender.ask(address, prompt, tokens))).await
+    futures::future::try_join_all(
+        prompts.iter().map(|prompt| contender.ask(address, prompt, tokens, TEMPERATURE)),
+    )
+    .await
 }
 
 fn note_ttft(figures: &mut Figures, what: &str, answers: &[Answer]) {

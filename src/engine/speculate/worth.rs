@@ -10,10 +10,9 @@ use std::time::Duration;
 /// Lengths of guesses that are considered: each with the token before it is a power of two, which matrix kernels like best.
 const LENGTHS: [usize; 6] = [1, 3, 7, 15, 31, 63];
 
-/// A measurement is believed for so many steps times those before it, up to [`BELIEVED_MOST`]: contexts grow, machines become
-/// busy, and a first one may have come at a bad moment.
-const BELIEVED: u64 = 16;
-const BELIEVED_MOST: u64 = 128;
+/// A measurement is believed for as many times the time it took: contexts grow, machines become busy, and it may have come at a
+/// bad moment. So measuring again takes a hundredth of the time at most.
+const BELIEVED: f64 = 100.0;
 
 /// Weight of a new measurement.
 const WEIGHT: f64 = 0.25;
@@ -37,16 +36,15 @@ pub struct Chance {
 pub struct Worth {
     /// What computing so many tokens together takes, by their number.
     costs: Vec<Option<Cost>>,
-    steps: u64,
+    /// Seconds that all steps took so far.
+    clock: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     seconds: f64,
-    /// Until when it is believed, in steps.
-    until: u64,
-    /// How often it was measured.
-    times: u64,
+    /// Until when it is believed, by [`Worth::clock`].
+    until: f64,
 }
 
 /// How many of the streams guess, and how many tokens each; all the same number, because llama.cpp computes together what
@@ -95,8 +93,8 @@ impl Worth {
 
     /// A step of this shape took this long, guessing not counted.
     pub fn observe(&mut self, shape: Shape, took: Duration) {
-        self.steps += 1;
         let took = took.as_secs_f64();
+        self.clock += took;
         let Shape { streams, guessing, length } = shape;
         if guessing == 0 {
             self.note(streams, took);
@@ -118,9 +116,7 @@ impl Worth {
             Some(known) => known + WEIGHT * (took.min(2.0 * known) - known),
             None => took,
         };
-        let times = self.costs[tokens].map_or(1, |before| before.times + 1);
-        let until = self.steps + (times * BELIEVED).min(BELIEVED_MOST);
-        self.costs[tokens] = Some(Cost { seconds, until, times });
+        self.costs[tokens] = Some(Cost { seconds, until: self.clock + BELIEVED * took });
     }
 
     /// What a step of this shape is expected to take.
@@ -134,25 +130,31 @@ impl Worth {
 
     fn known(&self, tokens: usize) -> Option<f64> {
         let cost = (*self.costs.get(tokens)?)?;
-        (self.steps < cost.until).then_some(cost.seconds)
+        (self.clock < cost.until).then_some(cost.seconds)
     }
 
-    /// Between measurements a straight line; beyond them half the price for each further token. That is a little less than a CPU
-    /// takes: a hopeful guess is tried, and its cost known from then on.
+    /// Between measurements a straight line. Beyond them half the price for each further token, which is a little less than a CPU
+    /// takes, or the price of the last ones if that is less: what may pay is tried, and its cost known from then on.
     fn estimate(&self, tokens: usize) -> f64 {
         let at = |tokens: usize| Some((tokens as f64, self.known(tokens)?));
-        let below = (1..=tokens).rev().find_map(at);
+        let mut below = (1..=tokens).rev().filter_map(at);
         let above = (tokens..self.costs.len()).find_map(at);
         let tokens = tokens as f64;
-        match (below, above) {
-            (Some((low, cost)), Some((high, more))) if high > low => {
-                cost + (more - cost) * (tokens - low) / (high - low)
+        let half = |(known, cost): (f64, f64)| cost * (1.0 + tokens / known) / 2.0;
+        match (below.next(), above) {
+            (Some(low), Some(high)) => line(low, high, tokens),
+            (Some(low), None) => {
+                below.next().map_or(half(low), |lower| half(low).min(line(lower, low, tokens))).max(low.1)
             }
-            (Some((low, cost)), _) => cost * (1.0 + tokens / low) / 2.0,
-            (None, Some((high, cost))) => cost * (1.0 + tokens / high) / 2.0,
+            (None, Some(high)) => half(high),
             (None, None) => 0.0,
         }
     }
+}
+
+/// The height at `x` of the line through two points, or of both if they are one.
+fn line((x1, y1): (f64, f64), (x2, y2): (f64, f64), x: f64) -> f64 {
+    if x1 == x2 { y1 } else { y1 + (y2 - y1) * (x - x1) / (x2 - x1) }
 }
 
 /// How many of `length` guessed tokens are right on average, up to the first that is wrong.
