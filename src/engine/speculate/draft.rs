@@ -122,8 +122,8 @@ fn common_tokens(draft: &LlamaModel, target: &LlamaModel) -> Result<u32, String>
 }
 
 impl Drafter<'_> {
-    /// Guesses what is wanted; nothing where a sequence has much to read first. Whether nothing
-    /// was read but what came since the last guess.
+    /// Guesses what is wanted; nothing where a sequence has much to read first. Whether nothing was read but what came since the
+    /// last guess.
     pub fn draft(&mut self, wanted: &mut [Wanted]) -> Result<bool, String> {
         self.batch.clear();
         let mut room = self.context.n_batch() as usize;
