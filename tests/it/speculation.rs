@@ -145,8 +145,7 @@ fn a_draft_model_that_is_the_model_itself_is_nearly_always_right() {
     }
     let health = server.ready_worker("demo").health().expect("it answers").1;
     assert!(health.guessed > 30, "{health:?}");
-    // What is guessed behind the end of an answer is never right.
-    assert!(health.accepted * 100 >= health.guessed * 85, "{health:?}");
+    assert!(health.accepted * 100 >= health.guessed * 95, "{health:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct Wanted {
     pub sequence: usize,
     /// What its cells will hold, the token that is to be decoded next included.
     pub text: Vec<Token>,
-    /// How many tokens to guess, at least 1.
+    /// How many tokens to guess, at least 1; fewer where an end is guessed.
     pub most: usize,
     /// What comes next; empty until [`Drafter::draft`], and after it where its sequence has to catch up first.
     pub guess: Vec<Token>,
@@ -43,6 +43,7 @@ pub struct Wanted {
 
 /// What drafts for all sequences.
 pub struct Drafter<'a> {
+    llama: &'a LlamaModel,
     context: LlamaContext<'a>,
     batch: LlamaBatch<'static>,
     common: u32,
@@ -95,7 +96,8 @@ impl DraftModel {
         let context =
             context.map_err(|error| format!("draft model: {}", why("cannot start the model", &error)))?;
         let cells = vec![Vec::new(); sequences as usize];
-        Ok(Drafter { context, batch: LlamaBatch::new(batch, 1), common: self.common, cells })
+        let batch = LlamaBatch::new(batch, 1);
+        Ok(Drafter { llama: &self.llama, context, batch, common: self.common, cells })
     }
 }
 
@@ -150,6 +152,11 @@ impl Drafter<'_> {
             for (index, row) in &mut guessing {
                 let want = &mut wanted[*index];
                 let token = likeliest(&self.context.get_logits_ith(*row)[..self.common as usize]);
+                if self.llama.vocab().is_eog(llama_token(token)) {
+                    // Nothing comes after it.
+                    want.most = want.guess.len();
+                    continue;
+                }
                 want.guess.push(token);
                 *row = self.batch.n_tokens();
                 if want.guess.len() < want.most {
