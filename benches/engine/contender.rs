@@ -21,7 +21,12 @@ pub struct Shape {
     pub context: usize,
     /// Whether Arriero's sequences share their cells.
     pub is_pool: bool,
+    /// Whether Arriero guesses ahead.
+    pub speculates: bool,
 }
+
+/// What both have by default.
+pub const TEMPERATURE: f64 = 0.8;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,7 +35,7 @@ pub struct Contender {
     pub name: &'static str,
     command: Box<dyn Fn(u16) -> Command>,
     path: &'static str,
-    body: fn(&str, usize) -> Value,
+    body: fn(&str, usize, f64) -> Value,
 }
 
 /// When the tokens of one answer came; the first entry is when it was asked for.
@@ -71,14 +76,15 @@ impl Answer {
 impl Contender {
     /// Arriero with the demo model, or with `model`.
     pub fn arriero(dir: &Path, model: Option<&Path>, shape: Shape) -> Outcome<Self> {
-        let Shape { parallel, context, is_pool } = shape;
+        let Shape { parallel, context, is_pool, speculates } = shape;
         let cells = if is_pool { parallel * context } else { 0 };
+        let mode = if speculates { "auto" } else { "off" };
         let name = if model.is_some() { "model" } else { "demo" };
-        let config = dir.join(format!("{name}-{context}-{cells}.yaml"));
+        let config = dir.join(format!("{name}-{context}-{cells}-{mode}.yaml"));
         let path = model.map_or("builtin:demo".into(), |path| path.display().to_string());
         let text = format!(
             "admin: \"off\"\nlog: {{ level: error }}\nmodels:\n  m: {{ path: \"{path}\", preload: true, \
-             parallel: {parallel}, context: {context}, cells: {cells} }}\n"
+             parallel: {parallel}, context: {context}, cells: {cells}, speculate: {{ mode: {mode} }} }}\n"
         );
         std::fs::write(&config, text)?;
         let command = move |port: u16| {
@@ -91,8 +97,15 @@ impl Contender {
                 .arg(format!("127.0.0.1:{port}"));
             command
         };
-        let body = |prompt: &str, tokens| json!({"model": "m", "prompt": prompt, "raw": true, "options": {"num_predict": tokens}});
-        let name = if is_pool { "Arriero, cells in a pool" } else { "Arriero" };
+        let body = |prompt: &str, tokens, temperature| {
+            let options = json!({"num_predict": tokens, "temperature": temperature, "top_p": 1.0});
+            json!({"model": "m", "prompt": prompt, "raw": true, "options": options})
+        };
+        let name = match (is_pool, speculates) {
+            (true, _) => "Arriero, cells in a pool",
+            (false, true) => "Arriero",
+            (false, false) => "Arriero, no speculation",
+        };
         Ok(Self { name, command: Box::new(command), path: "/api/generate", body })
     }
 
@@ -105,7 +118,10 @@ impl Contender {
             command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
             command
         };
-        let body = |prompt: &str, tokens| json!({"prompt": prompt, "stream": true, "n_predict": tokens});
+        let body = |prompt: &str, tokens, temperature| {
+            json!({"prompt": prompt, "stream": true, "n_predict": tokens, "temperature": temperature, "top_p": 1.0,
+                   "min_p": 0.0})
+        };
         Self { name: "llama-server", command: Box::new(command), path: "/completion", body }
     }
 
@@ -117,7 +133,7 @@ impl Contender {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let (process, address) = (Process(child), SocketAddr::from(([127, 0, 0, 1], port)));
         // As an impatient client asks: again and again.
-        while self.ask(address, "Tell me a story.", 1).await.is_err() {
+        while self.ask(address, "Tell me a story.", 1, TEMPERATURE).await.is_err() {
             if from.elapsed() > PATIENCE {
                 return Err(format!("{} gave no token", self.name).into());
             }
@@ -127,9 +143,15 @@ impl Contender {
     }
 
     /// Asks for `tokens` tokens and reads the answer to its end.
-    pub async fn ask(&self, address: SocketAddr, prompt: &str, tokens: usize) -> Outcome<Answer> {
+    pub async fn ask(
+        &self,
+        address: SocketAddr,
+        prompt: &str,
+        tokens: usize,
+        temperature: f64,
+    ) -> Outcome<Answer> {
         let mut stream = TcpStream::connect(address).await?;
-        let body = (self.body)(prompt, tokens).to_string();
+        let body = (self.body)(prompt, tokens, temperature).to_string();
         // Neither server keeps the connection then, so its end is the answer's end.
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

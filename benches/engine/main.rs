@@ -1,5 +1,6 @@
 //! The engine beside llama-server on the same file with the same threads, in one interleaved run, so that only ratios matter:
-//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone.
+//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone. With the argument
+//! `speculation` only that is measured.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
@@ -7,6 +8,7 @@ mod bandwidth;
 #[path = "../child.rs"]
 mod child;
 mod contender;
+mod speculation;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use child::{family, resident};
-use contender::{Answer, Contender, Shape};
+use contender::{Answer, Contender, Shape, TEMPERATURE};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -28,9 +30,9 @@ const LONG: usize = 350;
 /// Words of a very long one: about 4,000 tokens.
 const VERY_LONG: usize = 1400;
 
-const MANY: Shape = Shape { parallel: 16, context: 2048, is_pool: false };
+const MANY: Shape = Shape { parallel: 16, context: 2048, is_pool: false, speculates: true };
 /// For very long prompts.
-const DEEP: Shape = Shape { parallel: 5, context: 5120, is_pool: false };
+const DEEP: Shape = Shape { parallel: 5, context: 5120, is_pool: false, speculates: true };
 
 /// What is measured, by the name of its row; one value per round.
 type Figures = Vec<(String, Vec<f64>)>;
@@ -53,34 +55,45 @@ async fn run() -> Outcome<()> {
         eprintln!("LLAMA_SERVER is not set: no comparison");
     }
     let weights = std::fs::metadata(&model)?.len();
-    let contenders = |shape: Shape| -> Outcome<Vec<Contender>> {
-        let pool = Shape { is_pool: true, ..shape };
+    // Arriero as it is by default, with one thing changed, and llama-server.
+    let contenders = |shape: Shape, changed: Shape| -> Outcome<Vec<Contender>> {
         let arriero = |shape| Contender::arriero(dir.path(), Some(&model), shape);
         let other =
             llama_server.clone().map(|program| Contender::llama_server(program, model.clone(), shape));
-        Ok([arriero(shape)?, arriero(pool)?].into_iter().chain(other).collect())
+        Ok([arriero(shape)?, arriero(changed)?].into_iter().chain(other).collect())
     };
-    let (contenders, deep) = (contenders(MANY)?, contenders(DEEP)?);
+    let in_pool = |shape| Shape { is_pool: true, ..shape };
+    if !std::env::args().any(|argument| argument == "speculation") {
+        let title =
+            format!("Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)");
+        let measure =
+            async |one: &Contender, round, figures: &mut _| measure(one, weights, round, figures).await;
+        compare(&title, &contenders(MANY, in_pool(MANY))?, measure).await?;
+        compare("A very long prompt beside four streams", &contenders(DEEP, in_pool(DEEP))?, fluency).await?;
+    }
+    let contenders = contenders(MANY, Shape { speculates: false, ..MANY })?;
+    compare("Speculation (one stream)", &contenders, speculation::measure).await
+}
+
+/// Runs `measure` on each contender in turn, several times, and prints what came of it.
+async fn compare(
+    title: &str,
+    contenders: &[Contender],
+    measure: impl AsyncFn(&Contender, usize, &mut Figures) -> Outcome<()>,
+) -> Outcome<()> {
     let mut all: Vec<Figures> = contenders.iter().map(|_| Figures::new()).collect();
     for round in 0..ROUNDS {
         for (contender, figures) in contenders.iter().zip(&mut all) {
-            measure(contender, weights, round, figures).await?;
-        }
-        for (contender, figures) in deep.iter().zip(&mut all) {
-            fluency(contender, round, figures).await?;
+            measure(contender, round, figures).await?;
         }
     }
-    println!("\n### Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)\n");
+    println!("\n### {title}\n");
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-    let ratios: Vec<String> = names[1..].iter().map(|name| format!("to {name}")).collect();
-    println!("| | {} | {} |", names.join(" | "), ratios.join(" | "));
-    println!("|---|{}", "---|".repeat(names.len() + ratios.len()));
+    println!("| | {} |\n|---|{}", names.join(" | ratio | "), "---|".repeat(2 * names.len() - 1));
     for (row, (name, _)) in all[0].iter().enumerate() {
         let values: Vec<f64> = all.iter().map(|figures| quantile(&figures[row].1, 0.5)).collect();
-        let cells: Vec<String> = values.iter().map(|value| format!("{value:.2}")).collect();
-        let ratios: Vec<String> =
-            values[1..].iter().map(|other| format!("{:.2}", values[0] / other)).collect();
-        println!("| {name} | {} | {} |", cells.join(" | "), ratios.join(" | "));
+        let others = values[1..].iter().map(|other| format!(" {other:.2} | {:.2} |", values[0] / other));
+        println!("| {name} | {:.2} |{}", values[0], others.collect::<String>());
     }
     Ok(())
 }
@@ -134,7 +147,7 @@ async fn fluency(contender: &Contender, round: usize, figures: &mut Figures) -> 
     let (_process, address, _) = contender.start().await?;
     let long = async {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        contender.ask(address, &words(VERY_LONG, 7000 + round as u64), 1).await
+        contender.ask(address, &words(VERY_LONG, 7000 + round as u64), 1, TEMPERATURE).await
     };
     let running = together(contender, address, 4, 6 * TOKENS, |caller| words(20, 600 + caller as u64));
     let (long, running) = futures::future::try_join(long, running).await?;
@@ -155,7 +168,7 @@ async fn beside(
 ) -> Outcome<()> {
     let long = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        contender.ask(address, &words(LONG, 9000 + round as u64), 1).await
+        contender.ask(address, &words(LONG, 9000 + round as u64), 1, TEMPERATURE).await
     };
     let running = together(contender, address, 4, 4 * TOKENS, |caller| words(20, 500 + caller as u64));
     let (long, running) = futures::future::try_join(long, running).await?;
@@ -174,7 +187,10 @@ async fn together(
     prompt: impl Fn(usize) -> String,
 ) -> Outcome<Vec<Answer>> {
     let prompts: Vec<String> = (0..callers).map(prompt).collect();
-    futures::future::try_join_all(prompts.iter().map(|prompt| contender.ask(address, prompt, tokens))).await
+    futures::future::try_join_all(
+        prompts.iter().map(|prompt| contender.ask(address, prompt, tokens, TEMPERATURE)),
+    )
+    .await
 }
 
 fn note_ttft(figures: &mut Figures, what: &str, answers: &[Answer]) {

@@ -35,8 +35,9 @@ pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
 pub fn missing_files(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
     for (name, model) in &config.models {
-        if let Some(fault) = model.file_fault() {
-            report.add(Path::keys(["models", name, "path"]), fault);
+        for (keys, fault) in model.file_faults() {
+            let path = keys.iter().fold(Path::keys(["models", name]), |path, key| path.key(key));
+            report.add(path, fault);
         }
         for (adapter, config) in &model.adapters {
             if let Some(fault) = config.file_fault() {

@@ -263,6 +263,12 @@ impl Dispatch {
         self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
         self.count_tokens(&target.name, "cached", done.cached_tokens);
         self.count_tokens(&target.name, "completion", done.completion_tokens);
+        self.count_guesses(&target.name, "accepted", done.accepted_tokens);
+        self.count_guesses(
+            &target.name,
+            "rejected",
+            done.guessed_tokens.saturating_sub(done.accepted_tokens),
+        );
         // On the heap, for its size is the flight's otherwise, from the start.
         Box::pin(exchange.finish()).await;
         Ok(())
@@ -270,6 +276,10 @@ impl Dispatch {
 
     fn count_tokens(&self, model: &str, kind: &str, count: u64) {
         self.metrics.tokens.with_label_values(&[model, kind]).inc_by(count);
+    }
+
+    fn count_guesses(&self, model: &str, result: &str, count: u64) {
+        self.metrics.speculated_tokens.with_label_values(&[model, result]).inc_by(count);
     }
 }
 

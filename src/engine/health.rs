@@ -74,6 +74,14 @@ impl Status {
         self.with(|inner| inner.health.waiting = count);
     }
 
+    /// So many tokens were guessed, and so many of them right.
+    pub fn guessed(&self, guessed: u64, accepted: u64) {
+        self.with(|inner| {
+            inner.health.guessed += guessed;
+            inner.health.accepted += accepted;
+        });
+    }
+
     /// The worker is of no use any more.
     pub fn failed(&self, reason: &str) {
         self.with(|inner| {

@@ -37,6 +37,7 @@ mod serve;
 mod settings;
 mod sharing;
 mod slot;
+mod speculate;
 mod speech;
 mod stop;
 pub mod template;

@@ -17,10 +17,11 @@ use super::purpose::{Purpose, llama_pooling};
 use super::rank::Frame;
 use super::sampling::Token;
 use super::sampling::dry::{self, Breakers};
+use super::speculate::{DraftModel, Speculation};
 use super::speech::Speech;
 use super::template::ChatTemplate;
 use super::{check, log, threads};
-use crate::generation::seam::{KvType, Model as Facts, Spec};
+use crate::generation::seam::{KvType, Model as Facts, Spec, SpeculateMode};
 use crate::generation::{Failure, FailureCode};
 
 /// Below this many bytes of weights one thread decodes a token as fast as several, which meet after every operation. On a busy
@@ -40,8 +41,10 @@ const MOST_BREAKERS: usize = 64;
 
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
-    // Dropped before the backend it lives in.
+    // Both dropped before the backend they live in.
     llama: LlamaModel,
+    /// Guesses what it is going to say.
+    draft: Option<DraftModel>,
     backend: LlamaBackend,
     /// What it was told to be.
     pub spec: Spec,
@@ -95,8 +98,17 @@ impl Model {
         let adapters = Adapters::load(&mut llama, &headers, &spec.adapters, why)?;
         // A shared cell has one position for all who share it.
         let can_shift = !shares && can_shift(&llama, &architecture, spec.kv_type);
+        let draft = match spec.speculate.draft.as_ref().filter(|_| spec.speculate.mode != SpeculateMode::Off)
+        {
+            Some(_) if !can_forget(&llama) => {
+                return Err("draft model: the model is recurrent and cannot take guesses back".to_owned());
+            }
+            Some(draft) => Some(DraftModel::load(&backend, draft, spec.mmap, &llama)?),
+            None => None,
+        };
         let mut model = Self {
             llama,
+            draft,
             backend,
             spec,
             facts,
@@ -156,6 +168,17 @@ impl Model {
         context.decode(&mut batch).map_err(|error| fails(&error))?;
         context.clear_kv_cache();
         Ok(context)
+    }
+
+    /// What guesses for the sequences of this model.
+    pub fn speculation(&self) -> Result<Speculation<'_>, String> {
+        if !can_forget(&self.llama) {
+            return Ok(Speculation::off());
+        }
+        let (sequences, context) = (self.sequences(), self.facts.context);
+        let drafter =
+            self.draft.as_ref().map(|draft| draft.drafter(&self.backend, sequences, context, self.threads()));
+        Ok(Speculation::new(self.spec.speculate.clone(), drafter.transpose()?))
     }
 
     /// Threads for decoding a single token and for everything larger.
@@ -415,8 +438,12 @@ fn context_length(asked: u32, usual: u32, trained: u32) -> u32 {
 fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
     let several_positions =
         matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
-    let keeps_cells = !llama.is_recurrent() && !llama.is_hybrid();
-    keeps_cells && !several_positions && architecture != "step35" && kv_type == KvType::F16
+    can_forget(llama) && !several_positions && architecture != "step35" && kv_type == KvType::F16
+}
+
+/// Whether its memory has a cell per token, which can be freed again.
+fn can_forget(llama: &LlamaModel) -> bool {
+    !llama.is_recurrent() && !llama.is_hybrid()
 }
 
 /// Whether a layer of the model attends to a window only. llama-cpp-2 does not wrap the question: the key says so, or it is one
@@ -429,7 +456,7 @@ fn slides(llama: &LlamaModel, architecture: &str) -> bool {
 
 /// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall
 /// under no other.
-fn why(otherwise: &str, error: &dyn std::fmt::Display) -> String {
+pub fn why(otherwise: &str, error: &dyn std::fmt::Display) -> String {
     // The first line is the cause, those after it are its consequences.
     let line = log::take_errors().into_iter().next().unwrap_or_else(|| error.to_string());
     explain(otherwise, &line)

@@ -65,6 +65,7 @@ mod linux {
         let reads = AccessFs::ReadFile | AccessFs::ReadDir;
         let devices = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
         let binary = std::env::current_exe().ok().and_then(|binary| Some(binary.parent()?.to_owned()));
+        let draft = spec.speculate.draft.iter().flat_map(|draft| check::parts(&draft.path));
         let status = Ruleset::default()
             .handle_access(AccessFs::from_all(WANTED))?
             .handle_access(AccessNet::from_all(WANTED))?
@@ -72,6 +73,7 @@ mod linux {
             .create()?
             .add_rules(path_beneath_rules(check::parts(&spec.path), AccessFs::ReadFile))?
             .add_rules(path_beneath_rules(spec.adapters.iter().map(|own| &own.path), AccessFs::ReadFile))?
+            .add_rules(path_beneath_rules(draft, AccessFs::ReadFile))?
             // To remove its socket at the end.
             .add_rules(path_beneath_rules(spec.socket.parent(), AccessFs::RemoveFile))?
             .add_rules(path_beneath_rules(LIBRARIES, reads))?

@@ -23,9 +23,9 @@ use super::model::{Model, llama_token};
 use super::pace::Pace;
 use super::queue::Queue;
 use super::sampling::Sampler;
-use super::sequence::Sequence;
 use super::sharing::{self, Offer};
 use super::slot::Slot;
+use super::speculate::Speculation;
 use crate::generation::seam::Settings;
 
 /// Owner of the context and of every sequence in it.
@@ -45,6 +45,7 @@ pub struct Scheduler<'a> {
     rotation: Rotation,
     /// What the context computes with.
     adapter: Option<Adapter>,
+    speculation: Speculation<'a>,
     /// Counts the jobs that were started.
     started: u64,
 }
@@ -53,8 +54,11 @@ pub struct Scheduler<'a> {
 struct Share {
     slot: usize,
     tokens: usize,
-    /// Where in the batch the logits after its last token are; none while its prompt goes on.
+    /// Where in the batch the logits after its last token are, and after them those of what is guessed to follow; none while its
+    /// prompt goes on.
     logits: Option<i32>,
+    /// How many tokens were guessed.
+    guessed: usize,
 }
 
 impl<'a> Scheduler<'a> {
@@ -85,6 +89,7 @@ impl<'a> Scheduler<'a> {
             pace: Pace::new(settings.pace.clone(), capacity),
             rotation: Rotation::default(),
             adapter: None,
+            speculation: model.speculation()?,
             allocated: settings.clone(),
             settings,
             started: 0,
@@ -173,6 +178,7 @@ impl<'a> Scheduler<'a> {
             Ok(()) => {
                 self.status.decoded();
                 shares.iter().for_each(|share| self.advance(share));
+                // Where a GPU computes, waiting for the logits is part of it.
                 self.learn(&shares, from.elapsed());
                 Ok(())
             }
@@ -184,12 +190,16 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Adapts the pace to a step in which some read while others generated.
+    /// Adapts the pace to a step in which some read while others generated, and what is guessed to one in which all generated.
     fn learn(&mut self, shares: &[Share], took: Duration) {
         let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
         if read > 0 && shares.iter().any(|share| share.tokens == 1) {
             self.pace.observe(read, took);
             self.status.paced(self.pace.tokens());
+        }
+        if read == 0 {
+            let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
+            self.speculation.observe(&guessed, took);
         }
     }
 
@@ -198,6 +208,7 @@ impl<'a> Scheduler<'a> {
         self.adapt()?;
         let mut portions = self.portions();
         portions.sort_unstable();
+        self.guess(&portions);
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 
@@ -221,7 +232,7 @@ impl<'a> Scheduler<'a> {
         let is_adapted = |index: &usize| self.slots[*index].adapter() == self.adapter;
         let (reading, generating): (Vec<usize>, Vec<usize>) =
             self.ready().filter(is_adapted).partition(|&index| is_reading(index));
-        let mut room = (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating.len());
+        let mut room = self.room(generating.len());
         if self.ready().any(|index| !is_reading(index)) {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
             room = room.min(self.pace.tokens());
@@ -230,6 +241,20 @@ impl<'a> Scheduler<'a> {
             reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
         let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
         generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
+    }
+
+    /// Has guessed what comes after the tokens of a step in which nobody reads; one that reads takes long enough.
+    fn guess(&mut self, portions: &[(usize, usize)]) {
+        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
+        if !generating.iter().any(|&slot| self.slots[slot].is_reading()) {
+            let room = self.room(generating.len());
+            self.speculation.guess(&mut self.slots, &generating, room);
+        }
+    }
+
+    /// Tokens that fit into a step besides those of so many sequences that generate.
+    fn room(&self, generating: usize) -> usize {
+        (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating)
     }
 
     /// Slots that run and do not wait for another's cells.
@@ -242,31 +267,57 @@ impl<'a> Scheduler<'a> {
         (0..self.slots.len()).filter(|&index| self.slots[index].sequence.is_some())
     }
 
-    /// Puts the next `count` tokens of a slot's sequence into the batch.
+    /// Puts the next `count` tokens of a slot's sequence into the batch, and what is guessed to follow them.
     fn put(&mut self, index: usize, count: usize) -> Result<Share, String> {
         let slot = &self.slots[index];
-        let unfed = slot.sequence.as_ref().map_or(&[][..], Sequence::unfed);
+        let Some(sequence) = &slot.sequence else {
+            return Err("an empty slot".to_owned());
+        };
+        let (unfed, guess) = (sequence.unfed(), sequence.guesser.guess());
         let is_whole = count == unfed.len();
-        for (offset, &token) in unfed[..count].iter().enumerate() {
+        let mut logits = None;
+        for (offset, &token) in unfed[..count].iter().chain(guess).enumerate() {
             let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
-            let is_last = is_whole && offset + 1 == count;
+            let is_last = is_whole && offset + 1 >= count;
+            if is_last {
+                logits.get_or_insert(self.batch.n_tokens());
+            }
             self.batch
                 .add(llama_token(token), position, &[slot.id()], is_last)
                 .map_err(|error| error.to_string())?;
         }
-        let logits = is_whole.then(|| self.batch.n_tokens() - 1);
-        Ok(Share { slot: index, tokens: count, logits })
+        Ok(Share { slot: index, tokens: count, logits, guessed: guess.len() })
     }
 
-    /// Takes note of what was decoded, and samples where a sequence is ready for it.
+    /// Takes note of what was decoded, and samples where a sequence is ready for it: once, and once more for each token that was
+    /// guessed right.
     fn advance(&mut self, share: &Share) {
         let slot = &mut self.slots[share.slot];
         slot.fed(share.tokens);
-        if let (Some(sequence), Some(index)) = (&mut slot.sequence, share.logits) {
+        let (Some(sequence), Some(mut row)) = (&mut slot.sequence, share.logits) else { return };
+        let guess = sequence.guesser.take();
+        let mut right = 0;
+        while let Some(sequence) = &mut slot.sequence {
             let context = &self.context;
-            if !sequence.advance(self.model, &mut self.sampler, || context.get_logits_ith(index)) {
+            if !sequence.advance(self.model, &mut self.sampler, || context.get_logits_ith(row)) {
                 slot.sequence = None;
+                break;
             }
+            let Some(guessed) = guess.get(right) else { break };
+            let is_right = sequence.unfed().first() == Some(guessed);
+            sequence.guesser.learn(is_right);
+            if !is_right {
+                break;
+            }
+            slot.fed(1);
+            right += 1;
+            row += 1;
+        }
+        if right < guess.len() {
+            slot.trim(&mut self.context);
+        }
+        if !guess.is_empty() {
+            self.status.guessed(guess.len() as u64, right as u64);
         }
     }
 

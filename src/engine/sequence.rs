@@ -10,6 +10,7 @@ use super::answer::Step;
 use super::job::Job;
 use super::model::Model;
 use super::sampling::{Distribution, Sampler, Token};
+use super::speculate::Guesser;
 use crate::generation::{Alternative, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob};
 
 /// A running generation. It ends with exactly one `Done` or `Error`, or silently when nobody listens any more.
@@ -32,6 +33,8 @@ pub struct Sequence {
     started: Instant,
     /// When the prompt had been read.
     read: Option<Instant>,
+    /// What is guessed to come next.
+    pub guesser: Guesser,
 }
 
 impl Sequence {
@@ -49,6 +52,7 @@ impl Sequence {
             sent: Vec::new(),
             started: Instant::now(),
             read: None,
+            guesser: Guesser::default(),
             job,
             events,
         };
@@ -127,6 +131,19 @@ impl Sequence {
     /// Cells at the front that stay when its context shifts; `None` if it must end instead.
     pub fn shift_keeps(&self) -> Option<usize> {
         self.job.shift.then_some(self.job.prompt.keep)
+    }
+
+    /// Its guesser, which has seen all of its text, and the text.
+    pub fn guessing(&mut self) -> (&mut Guesser, &[Token]) {
+        self.guesser.follow(&self.history);
+        (&mut self.guesser, &self.history)
+    }
+
+    /// How many tokens could be guessed behind what waits to be decoded, with so many cells used: it neither outgrows its context
+    /// with them nor its limit.
+    pub fn room(&self, used: usize) -> usize {
+        let cells = self.context().saturating_sub(used + self.unfed.len());
+        cells.min(self.job.limit.saturating_sub(self.generated + 1))
     }
 
     /// Takes the logits after the last token fed. Whether it goes on. A panic, in `logits` too, ends this sequence and no other.
@@ -227,6 +244,8 @@ impl Sequence {
             prompt_tokens: self.job.prompt.tokens.len() as u64,
             cached_tokens: self.cached as u64,
             completion_tokens: self.generated as u64,
+            guessed_tokens: self.guesser.guessed,
+            accepted_tokens: self.guesser.accepted,
             prompt_duration: nanoseconds(read - self.started),
             completion_duration: nanoseconds(read.elapsed()),
             context: Vec::new(),
@@ -297,6 +316,7 @@ impl Sequence {
             sent: Vec::new(),
             started: Instant::now(),
             read: None,
+            guesser: Guesser::default(),
         }
     }
 }

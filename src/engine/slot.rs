@@ -164,6 +164,18 @@ impl Slot {
         }
     }
 
+    /// Frees the cells behind those of the tokens that were fed: guesses that were wrong.
+    pub fn trim(&mut self, context: &mut LlamaContext) {
+        if self.remove(context, self.cells.len(), None) {
+            return;
+        }
+        let again = self.cells().to_vec();
+        self.clear(context);
+        if let Some(sequence) = &mut self.sequence {
+            sequence.feed_again(again);
+        }
+    }
+
     /// Shifts the context of a sequence that fills it, or ends the sequence. `moves`: the memory can move cells.
     pub fn make_room(&mut self, context: &mut LlamaContext, moves: bool) {
         let Some(mut sequence) = self.sequence.take() else { return };

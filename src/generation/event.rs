@@ -79,6 +79,12 @@ pub struct Done {
     pub cached_tokens: u64,
     /// Tokens generated, the end-of-text token included.
     pub completion_tokens: u64,
+    /// Tokens guessed ahead.
+    #[serde(default)]
+    pub guessed_tokens: u64,
+    /// Those of `guessed_tokens` that were right.
+    #[serde(default)]
+    pub accepted_tokens: u64,
     /// Reading the prompt.
     pub prompt_duration: u64,
     /// Generating.

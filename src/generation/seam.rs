@@ -42,6 +42,9 @@ pub struct Spec {
     /// How prompts are read while others generate.
     #[serde(default)]
     pub pace: PaceSettings,
+    /// How tokens are guessed ahead.
+    #[serde(default)]
+    pub speculate: SpeculateSettings,
     /// Type of the KV cache.
     pub kv_type: KvType,
     /// How embeddings are pooled; absent: as the file says.
@@ -153,6 +156,65 @@ impl PaceSettings {
     }
 }
 
+/// How tokens are guessed, to be checked several in one step. Output is the same with and without.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpeculateSettings {
+    /// When.
+    pub mode: SpeculateMode,
+    /// Most tokens to guess in a step for a sequence; 1 to 63.
+    pub tokens: u32,
+    /// A second model that guesses where earlier text does not.
+    pub draft: Option<Draft>,
+}
+
+/// When tokens are guessed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpeculateMode {
+    /// Where it makes things faster, by what was measured.
+    #[default]
+    Auto,
+    /// As much as possible.
+    Always,
+    /// Never.
+    Off,
+}
+
+/// A model that guesses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// Its GGUF file.
+    pub path: std::path::PathBuf,
+    /// Its layers on the GPU; -1: all that fit.
+    #[serde(default = "all")]
+    pub gpu_layers: i32,
+}
+
+fn all() -> i32 {
+    -1
+}
+
+impl Default for SpeculateSettings {
+    fn default() -> Self {
+        Self { mode: SpeculateMode::default(), tokens: 15, draft: None }
+    }
+}
+
+impl SpeculateSettings {
+    /// What is wrong, in words.
+    pub fn fault(&self) -> Option<&'static str> {
+        if !(1..=63).contains(&self.tokens) {
+            Some("tokens must be 1 to 63")
+        } else if self.draft.as_ref().is_some_and(|draft| draft.gpu_layers < -1) {
+            Some("draft.gpu_layers must be -1 (all that fit) or more")
+        } else {
+            None
+        }
+    }
+}
+
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,6 +274,12 @@ pub struct Health {
     /// Tokens of prompts that a step reads at the moment while others generate.
     #[serde(default)]
     pub pace: usize,
+    /// Tokens guessed ahead so far.
+    #[serde(default)]
+    pub guessed: u64,
+    /// Those of [`Health::guessed`] that were right.
+    #[serde(default)]
+    pub accepted: u64,
     /// Milliseconds since the last decode; `None` before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decode_ms: Option<u64>,

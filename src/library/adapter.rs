@@ -40,7 +40,7 @@ impl AdapterConfig {
 
     /// Why the file cannot be used, as far as opening it tells.
     pub fn file_fault(&self) -> Option<String> {
-        super::config::file_fault(&self.path)
+        super::config::file_fault(self.path.as_ref())
     }
 }
 

@@ -1,12 +1,13 @@
 //! One entry of the `models` section.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::AdapterConfig;
 use crate::generation::Options;
-use crate::generation::seam::{KvType, PaceSettings, Pooling};
+use crate::generation::seam::{KvType, PaceSettings, Pooling, SpeculateSettings};
 use crate::units::{KeepAlive, range};
 
 /// How one model is served.
@@ -42,6 +43,9 @@ pub struct ModelConfig {
     /// How prompts are read while others generate.
     #[serde(default)]
     pub pace: PaceSettings,
+    /// How tokens are guessed ahead.
+    #[serde(default)]
+    pub speculate: SpeculateSettings,
     /// How embeddings are pooled; absent: as the file says.
     #[serde(default)]
     pub pooling: Option<Pooling>,
@@ -94,6 +98,7 @@ impl ModelConfig {
             threads: 0,
             batch: batch(),
             pace: PaceSettings::default(),
+            speculate: SpeculateSettings::default(),
             pooling: None,
             adapters: BTreeMap::new(),
             gpu_layers: all(),
@@ -107,7 +112,7 @@ impl ModelConfig {
         }
     }
 
-    /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_fault`].
+    /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_faults`].
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let ranges = [
             ("replicas", self.replicas as u64, 1..=64),
@@ -131,30 +136,38 @@ impl ModelConfig {
             let least = self.context.max(LEAST_CELLS);
             faults.push(("cells", format!("must be 0 or at least {least}: one request may need as many")));
         }
+        faults.extend(self.speculate.fault().map(|fault| ("speculate", fault.to_owned())));
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
         }
-        if self.path.starts_with("builtin:") && self.path != BUILTIN_DEMO {
-            faults.push(("path", format!("the only built-in model is {BUILTIN_DEMO}")));
+        let draft = self.speculate.draft.as_ref().and_then(|draft| draft.path.to_str());
+        for (key, path) in [("path", Some(self.path.as_str())), ("speculate", draft)] {
+            if path.is_some_and(|path| path.starts_with("builtin:") && path != BUILTIN_DEMO) {
+                faults.push((key, format!("the only built-in model is {BUILTIN_DEMO}")));
+            }
         }
         faults
     }
 
-    /// Why the file cannot be served, as far as opening it tells.
-    pub fn file_fault(&self) -> Option<String> {
-        if self.path.starts_with("builtin:") {
-            return None;
-        }
-        file_fault(&self.path)
+    /// Why the file, and that of its draft model, cannot be served, as far as opening it tells; with the keys below the model's.
+    pub fn file_faults(&self) -> Vec<(&'static [&'static str], String)> {
+        let own = file_fault(Path::new(&self.path)).map(|fault| (&["path"][..], fault));
+        let draft = self.speculate.draft.as_ref().and_then(|draft| file_fault(&draft.path));
+        own.into_iter().chain(draft.map(|fault| (&["speculate", "draft", "path"][..], fault))).collect()
     }
 }
 
 /// Why the file at `path` cannot be read as a GGUF file, as far as opening it tells.
-pub(super) fn file_fault(path: &str) -> Option<String> {
+pub(super) fn file_fault(path: &Path) -> Option<String> {
+    if path.to_str().is_some_and(|path| path.starts_with("builtin:")) {
+        return None;
+    }
     match std::fs::File::open(path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_dir() => Some(format!("{path} is a directory, not a GGUF file")),
+        Ok(metadata) if metadata.is_dir() => {
+            Some(format!("{} is a directory, not a GGUF file", path.display()))
+        }
         Ok(_) => None,
-        Err(error) => Some(format!("{path} cannot be read: {error}")),
+        Err(error) => Some(format!("{} cannot be read: {error}", path.display())),
     }
 }
 

@@ -19,6 +19,7 @@ use moka::sync::Cache;
 
 use crate::dialect::{ModelCard, name};
 use crate::error::Error;
+use crate::generation::seam::SpeculateSettings;
 use crate::gguf::Detail;
 
 /// More cards than anybody configures models; a card is some 100 KB.
@@ -141,6 +142,17 @@ impl Model {
             Some(name) => builtin::file(name, &self.runtime),
             None => Ok(PathBuf::from(&self.config.path)),
         }
+    }
+
+    /// How it speculates, the file of its draft model included, as [`Model::file`] has it. Errors in words.
+    pub fn speculate(&self) -> Result<SpeculateSettings, String> {
+        let mut settings = self.config.speculate.clone();
+        if let Some(draft) = &mut settings.draft
+            && let Some(name) = draft.path.to_str().and_then(builtin::name)
+        {
+            draft.path = builtin::file(name, &self.runtime)?;
+        }
+        Ok(settings)
     }
 
     /// What the file says about the model; read once and kept until the file changes, which is seen within a second.

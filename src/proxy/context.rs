@@ -65,6 +65,8 @@ impl Context {
         sum.prompt_tokens += done.prompt_tokens;
         sum.cached_tokens += done.cached_tokens;
         sum.completion_tokens += done.completion_tokens;
+        sum.guessed_tokens += done.guessed_tokens;
+        sum.accepted_tokens += done.accepted_tokens;
         sum.prompt_duration += done.prompt_duration;
         sum.completion_duration = sum.completion_duration.max(done.completion_duration);
     }

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub inflight: IntGaugeVec,
     /// `{model, type}`; type is `prompt`, `cached` or `completion`.
     pub tokens: IntCounterVec,
+    /// `{model, result}`: tokens guessed ahead; result is `accepted` or `rejected`.
+    pub speculated_tokens: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
@@ -108,6 +110,12 @@ impl Metrics {
             queue_depth: gauge(r, "queue_depth", "Requests waiting for a place to run.", &["model"])?,
             inflight: gauge(r, "inflight", "Exchanges running on a node.", &["node"])?,
             tokens: counter(r, "tokens_total", "Tokens by type.", &["model", "type"])?,
+            speculated_tokens: counter(
+                r,
+                "speculated_tokens_total",
+                "Tokens guessed ahead, by whether they were right.",
+                &["model", "result"],
+            )?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
             resumed: register(
                 r,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::action::{Ending, Exit, Instruction, Report, Start};
 use super::probe::probe;
 use super::process::Process;
-use crate::generation::seam::{Spec, State};
+use crate::generation::seam::{Spec, SpeculateSettings, State};
 use crate::library::Model;
 
 /// Between two looks at a worker that loads: the first token of a small model shall not wait for a look.
@@ -66,14 +66,17 @@ async fn told_to_end(instructions: &mut UnboundedReceiver<Instruction>) {
 /// Spawns the process once the file has been found sound. Errors in words.
 async fn launch(start: &Start, manner: &Manner) -> Result<Process, String> {
     let model = Arc::clone(&start.model);
-    let file = tokio::task::spawn_blocking(move || model.card().and_then(|_| model.file()));
-    let path = file.await.map_err(|error| format!("the model file cannot be read: {error}"))??;
-    let spec = spec(&start.model, start, path, manner.sandbox);
+    let files = tokio::task::spawn_blocking(move || {
+        model.card().and_then(|_| Ok((model.file()?, model.speculate()?)))
+    });
+    let (path, speculate) =
+        files.await.map_err(|error| format!("the model file cannot be read: {error}"))??;
+    let spec = spec(&start.model, start, path, speculate, manner.sandbox);
     let program = &manner.program;
     Process::spawn(program, &spec).map_err(|error| format!("cannot run {}: {error}", program.display()))
 }
 
-fn spec(model: &Model, start: &Start, path: PathBuf, sandbox: bool) -> Spec {
+fn spec(model: &Model, start: &Start, path: PathBuf, speculate: SpeculateSettings, sandbox: bool) -> Spec {
     let config = &model.config;
     Spec {
         name: start.node.name.to_string(),
@@ -85,6 +88,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, sandbox: bool) -> Spec {
         threads: config.threads,
         batch: config.batch,
         pace: config.pace.clone(),
+        speculate,
         kv_type: config.kv_type,
         pooling: config.pooling,
         adapters: config.adapters.iter().map(|(name, adapter)| adapter.spec(name)).collect(),

@@ -52,4 +52,6 @@ mod scheduling;
 #[cfg(feature = "engine")]
 mod schemas;
 #[cfg(feature = "engine")]
+mod speculation;
+#[cfg(feature = "engine")]
 mod tools;

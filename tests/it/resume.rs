@@ -10,7 +10,7 @@ use crate::harness::Server;
 use crate::http::{Address, Request};
 
 /// The events of a canonical request, asked of the worker itself.
-fn events(worker: &Address, request: &Value) -> Vec<Event> {
+pub fn events(worker: &Address, request: &Value) -> Vec<Event> {
     let response = Request::post("/generate", request).send(worker).expect("an answer");
     assert_eq!(response.status, 200, "{request}");
     let lines = response.ndjson().expect("NDJSON");
@@ -18,7 +18,7 @@ fn events(worker: &Address, request: &Value) -> Vec<Event> {
 }
 
 /// Text, tokens, log probabilities and why it ended.
-fn said(events: &[Event]) -> (String, Vec<u32>, usize, String) {
+pub fn said(events: &[Event]) -> (String, Vec<u32>, usize, String) {
     let mut all = (String::new(), Vec::new(), 0, String::new());
     for event in events {
         match event {

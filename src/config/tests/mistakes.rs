@@ -240,6 +240,14 @@ fn a_missing_model_file_does_not_keep_the_rest_from_being_served() {
 }
 
 #[test]
+fn a_missing_draft_model_is_named_with_its_place() {
+    let config = "models:\n  a:\n    path: builtin:demo\n    speculate: { draft: { path: /no/such.gguf } }";
+    let missing = &read(config, &[]).unwrap().missing_files[0];
+    assert_eq!(missing.path.to_string(), "models.a.speculate.draft.path");
+    assert!(missing.message.starts_with("/no/such.gguf cannot be read"), "{}", missing.message);
+}
+
+#[test]
 fn a_bad_flag_is_named() {
     let sources = Sources { listen: Some("x".to_owned()), ..Sources::default() };
     let problems: Vec<String> =
