@@ -49,8 +49,9 @@ impl Contender {
         let config = dir.join(if model.is_some() { "model.yaml" } else { "demo.yaml" });
         let path = model.map_or("builtin:demo".into(), |path| path.display().to_string());
         let text = format!(
-            "admin: \"off\"\nlog: {{ level: error }}\nmodels:\n  m: {{ path: \"{path}\", preload: true, \
-             parallel: {PARALLEL}, context: {CONTEXT} }}\n"
+            "admin: \"off\"\nlog: {{ level: error }}\nworkers: {{ snapshots: {{ dir: {} }} }}\nmodels:\n  \
+             m: {{ path: \"{path}\", preload: true, parallel: {PARALLEL}, context: {CONTEXT} }}\n",
+            dir.join("snapshots").display()
         );
         std::fs::write(&config, text)?;
         let command = move |port: u16| {

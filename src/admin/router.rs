@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::error::Error;
 use crate::telemetry::Metrics;
 
 /// What the admin port shows.
@@ -20,6 +22,8 @@ pub struct AdminState {
     pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// For `/admin/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// For `/admin/v1/models/NAME/snapshot`.
+    pub snapshot: Arc<dyn Fn(String) -> BoxFuture<'static, Result<Value, Error>> + Send + Sync>,
 }
 
 /// Every route of the admin port.
@@ -30,8 +34,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
+        .route("/admin/v1/models/{model}/snapshot", post(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed"))
+        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .with_state(state)
 }
 
@@ -53,6 +58,13 @@ async fn status(State(state): State<AdminState>) -> Json<Value> {
     Json((state.status)())
 }
 
+async fn snapshot(State(state): State<AdminState>, Path(model): Path<String>) -> Response {
+    match (state.snapshot)(model).await {
+        Ok(saved) => Json(saved).into_response(),
+        Err(cause) => error(cause.status(), &cause.to_string()),
+    }
+}
+
 fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
@@ -70,6 +82,12 @@ mod tests {
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
+            snapshot: Arc::new(|name| {
+                let known = name == "small/one";
+                let answer =
+                    if known { Ok(json!({ "nodes": [] })) } else { Err(Error::ModelNotFound { name }) };
+                Box::pin(async { answer })
+            }),
         }
     }
 
@@ -117,6 +135,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn snapshots_are_asked_for_by_the_name_of_a_model() {
+        let save = async |path| {
+            let (status, _, body) = call(state(Ok(())), Method::POST, path).await;
+            (status, body)
+        };
+        let saved = save("/admin/v1/models/small%2Fone/snapshot").await;
+        assert_eq!(saved, (StatusCode::OK, r#"{"nodes":[]}"#.to_owned()));
+        let unknown = (StatusCode::NOT_FOUND, r#"{"error":"model 'other' not found"}"#.to_owned());
+        assert_eq!(save("/admin/v1/models/other/snapshot").await, unknown);
+        assert_eq!(get("/admin/v1/models/other/snapshot").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
     async fn the_first_page_links_to_every_route() {
         let (status, kind, body) = get("/").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
@@ -132,6 +163,6 @@ mod tests {
         assert_eq!(body, r#"{"error":"no such path"}"#);
         let (status, _, body) = call(state(Ok(())), Method::POST, "/metrics").await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(body, r#"{"error":"only GET is allowed"}"#);
+        assert_eq!(body, r#"{"error":"not with this method"}"#);
     }
 }

@@ -52,6 +52,7 @@ mod tests {
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(|| Ok(())),
             status: Arc::new(|| serde_json::Value::Null),
+            snapshot: Arc::new(|_| Box::pin(async { Ok(serde_json::Value::Null) })),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async {

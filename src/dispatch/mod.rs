@@ -11,6 +11,7 @@ mod config;
 mod describe;
 mod exchange;
 mod place;
+mod snapshot;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};

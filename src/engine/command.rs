@@ -5,6 +5,8 @@ use tokio::sync::oneshot;
 
 use super::embed::EmbedJob;
 use super::job::Job;
+use super::snapshot::Kept;
+use crate::generation::seam::Saved;
 use crate::generation::{Embeddings, Event, Failure};
 
 /// One order. A receiver that is dropped cancels it.
@@ -13,6 +15,10 @@ pub enum Command {
     Generate(Box<Job>, UnboundedSender<Event>),
     /// Embed.
     Embed(EmbedJob, oneshot::Sender<Result<Embeddings, Failure>>),
+    /// Save to disk what sequences hold.
+    Save(oneshot::Sender<Result<Saved, Failure>>),
+    /// What the thread that reads and writes snapshots has done.
+    Kept(Kept),
     /// End at once; what runs is cut off.
     Stop,
 }

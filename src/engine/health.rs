@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::generation::seam::{Health, Model, Sandbox, State};
+use crate::generation::seam::{Health, Model, Sandbox, SnapshotCounts, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -57,6 +57,11 @@ impl Status {
     /// Steps read so many tokens of prompts now while others generate.
     pub fn paced(&self, tokens: usize) {
         self.with(|inner| inner.health.pace = tokens);
+    }
+
+    /// Counts what became of snapshots.
+    pub fn snapshots(&self, count: impl FnOnce(&mut SnapshotCounts)) {
+        self.with(|inner| count(&mut inner.health.snapshots));
     }
 
     /// The worker is of no use any more.

@@ -159,6 +159,20 @@ impl Model {
         self.facts.embeds || self.facts.ranks
     }
 
+    /// Bytes of its weights.
+    pub fn weights(&self) -> u64 {
+        self.llama.size()
+    }
+
+    /// Whether the saved state of a sequence can be cut to its beginning. Not where it is one state for all tokens, nor where only a
+    /// window of them is saved.
+    pub fn can_cut(&self) -> bool {
+        let architecture = self.llama.meta_val_str("general.architecture").unwrap_or_default();
+        let window = self.llama.meta_val_str(&format!("{architecture}.attention.sliding_window"));
+        let slides = window.is_ok_and(|window| window != "0");
+        !slides && !self.llama.is_recurrent() && !self.llama.is_hybrid()
+    }
+
     /// Sequences in the context.
     pub fn sequences(&self) -> u32 {
         self.facts.parallel

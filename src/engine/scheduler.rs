@@ -4,6 +4,8 @@
 //! llama.cpp cuts a batch into micro-batches, and computes sequences together only where their numbers follow each other: slots
 //! are therefore given out side by side, and a batch is filled in their order.
 
+mod warm;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use super::sampling::{Sampler, Token};
 use super::sequence::Sequence;
 use super::sharing::{self, Offer};
 use super::slot::Slot;
+use super::snapshot::Snapshots;
 use crate::generation::Event;
 
 /// Owner of the context and of every sequence in it.
@@ -39,6 +42,10 @@ pub struct Scheduler<'a> {
     pace: Pace,
     /// Counts the jobs that were started.
     started: u64,
+    /// What is on disk; absent: nothing.
+    snapshots: Option<Snapshots>,
+    /// What is being saved.
+    round: Option<warm::Round>,
 }
 
 /// The tokens of one slot that are in the batch.
@@ -51,7 +58,7 @@ struct Share {
 
 impl<'a> Scheduler<'a> {
     /// Allocates the context. The error says in words why that failed.
-    pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
+    pub fn new(model: &'a Model, status: &'a Status, snapshots: Option<Snapshots>) -> Result<Self, String> {
         let context = model.context()?;
         let capacity = model.batch() as usize;
         let ids = 0..i32::try_from(model.sequences()).unwrap_or(i32::MAX);
@@ -66,6 +73,8 @@ impl<'a> Scheduler<'a> {
             sampler: Sampler::default(),
             pace: Pace::new(model.spec.pace.clone(), capacity),
             started: 0,
+            snapshots,
+            round: None,
         })
     }
 
@@ -81,14 +90,14 @@ impl<'a> Scheduler<'a> {
             }
             self.report();
         }
+        self.save_last(commands);
         Ok(())
     }
 
     /// Takes the commands there are, and waits for one if there is nothing to do. False: stop.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
         loop {
-            let idle = self.waiting.is_empty() && self.slots.iter().all(|slot| slot.sequence.is_none());
-            let next = match idle {
+            let next = match self.is_idle() {
                 true => commands.recv().map_err(TryRecvError::from),
                 false => commands.try_recv(),
             };
@@ -96,8 +105,22 @@ impl<'a> Scheduler<'a> {
                 Ok(Command::Generate(job, events)) => self.waiting.push_back((job, events)),
                 // Refused where it was prepared: this model does not embed. Dropping it tells whoever waits.
                 Ok(Command::Embed(..)) => {}
+                Ok(Command::Save(reply)) => self.save(reply),
+                Ok(Command::Kept(kept)) => self.kept(kept),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Whether nothing can be done before a command comes: nobody is there, or all who are wait for snapshots.
+    fn is_idle(&self) -> bool {
+        let mut running = self.slots.iter().filter(|slot| slot.sequence.is_some()).peekable();
+        match running.peek() {
+            None => self.waiting.is_empty(),
+            Some(_) => {
+                let is_restoring = self.slots.iter().any(|slot| slot.is_restoring);
+                is_restoring && running.all(Slot::waits)
             }
         }
     }
@@ -106,7 +129,9 @@ impl<'a> Scheduler<'a> {
     fn release_abandoned(&mut self) {
         self.waiting.retain(|(_, events)| !events.is_closed());
         for slot in &mut self.slots {
-            slot.sequence.take_if(|sequence| sequence.is_abandoned());
+            if slot.sequence.take_if(|sequence| sequence.is_abandoned()).is_some() {
+                slot.is_restoring = false;
+            }
         }
     }
 
@@ -129,6 +154,7 @@ impl<'a> Scheduler<'a> {
         slot.last_used = self.started;
         self.slots[index].donor = sharing::donor(&self.slots, index, sequence.start());
         self.slots[index].sequence = Some(sequence);
+        self.look_up(index);
     }
 
     /// Copies the beginnings of prompts from slots that have read them by now.
@@ -144,9 +170,9 @@ impl<'a> Scheduler<'a> {
             if count <= self.slots[index].used() {
                 continue;
             }
-            let (from, cells) = (self.slots[donor.slot].id(), self.slots[donor.slot].cells().to_vec());
+            let held = self.slots[donor.slot].held();
             let slot = &mut self.slots[index];
-            let cached = slot.copy(&mut self.context, from, &cells, count);
+            let cached = slot.copy(&mut self.context, held, count);
             if let Some(sequence) = &mut slot.sequence {
                 sequence.skip(cached);
             }
@@ -200,7 +226,7 @@ impl<'a> Scheduler<'a> {
         let unfed = |slot: usize| self.slots[slot].sequence.as_ref().map_or(0, |s| s.unfed().len());
         let (reading, generating): (Vec<usize>, Vec<usize>) = self
             .running()
-            .filter(|&slot| self.slots[slot].donor.is_none())
+            .filter(|&slot| !self.slots[slot].waits())
             .partition(|&slot| self.slots[slot].sequence.as_ref().is_some_and(Sequence::is_reading));
         let mut room = self.capacity - generating.len();
         if !generating.is_empty() {

@@ -5,7 +5,15 @@ use llama_cpp_2::context::LlamaContext;
 use super::sampling::Token;
 use super::sequence::Sequence;
 use super::sharing::Donor;
+use super::snapshot;
 use crate::generation::DoneReason;
+
+/// What one slot copies of another.
+pub struct Held {
+    id: i32,
+    cells: Vec<Token>,
+    shifted: Option<usize>,
+}
 
 /// A place for one sequence. `cells` mirrors llama.cpp's memory for this sequence exactly; an idle slot keeps its cells, because
 /// the next request may begin with the same tokens.
@@ -13,10 +21,14 @@ pub struct Slot {
     id: i32,
     /// Tokens in the KV cache, by position.
     cells: Vec<Token>,
+    /// Cells from here on have seen tokens that a shift has discarded: reading the same tokens would not give the same.
+    shifted: Option<usize>,
     /// What runs here.
     pub sequence: Option<Sequence>,
     /// Whose cells its sequence waits for.
     pub donor: Option<Donor>,
+    /// Whether its sequence waits for a snapshot.
+    pub is_restoring: bool,
     /// When it was last given work, as a count; the longest idle goes first.
     pub last_used: u64,
 }
@@ -24,7 +36,15 @@ pub struct Slot {
 impl Slot {
     /// An empty slot for the sequence `id` of the context.
     pub fn new(id: i32) -> Self {
-        Self { id, cells: Vec::new(), sequence: None, donor: None, last_used: 0 }
+        Self {
+            id,
+            cells: Vec::new(),
+            shifted: None,
+            sequence: None,
+            donor: None,
+            is_restoring: false,
+            last_used: 0,
+        }
     }
 
     /// llama.cpp's number for the sequence.
@@ -59,20 +79,44 @@ impl Slot {
         2 * self.common_prefix(prompt) > self.cells.len()
     }
 
+    /// Whether its sequence waits for cells that others are to give it.
+    pub fn waits(&self) -> bool {
+        self.donor.is_some() || self.is_restoring
+    }
+
+    /// What another slot can copy.
+    pub fn held(&self) -> Held {
+        Held { id: self.id, cells: self.cells.clone(), shifted: self.shifted }
+    }
+
     /// Copies the first `count` cells of another slot in place of its own; how many it has then: none where the memory cannot
     /// be cut.
-    pub fn copy(&mut self, context: &mut LlamaContext, from: i32, cells: &[Token], count: usize) -> usize {
+    pub fn copy(&mut self, context: &mut LlamaContext, from: Held, count: usize) -> usize {
         // Fails for positions beyond 31 bits only, and none is given.
-        if context.copy_kv_cache_seq(from, self.id, None, None).is_err() {
+        if context.copy_kv_cache_seq(from.id, self.id, None, None).is_err() {
             self.clear(context);
             return 0;
         }
-        self.cells = cells.to_vec();
-        if count < self.cells.len() && !self.remove(context, count, None) {
+        (self.cells, self.shifted) = (from.cells, from.shifted);
+        self.cut(context, count)
+    }
+
+    /// Puts a saved state of `tokens` in place of its cells and frees those that `prompt` does not begin with; how many of its tokens
+    /// remain.
+    pub fn restore(
+        &mut self,
+        context: &mut LlamaContext,
+        tokens: &[Token],
+        state: &[u8],
+        prompt: &[Token],
+    ) -> usize {
+        self.clear(context);
+        if !snapshot::put(context, self.id, state) {
             self.clear(context);
+            return 0;
         }
-        self.cells.truncate(count);
-        self.cells.len()
+        self.cells = tokens.to_vec();
+        self.reuse(context, prompt)
     }
 
     /// What its cells hold.
@@ -80,22 +124,37 @@ impl Slot {
         &self.cells
     }
 
+    /// Whether its cells are what reading their tokens gives.
+    pub fn is_as_read(&self) -> bool {
+        self.shifted.is_none()
+    }
+
     /// Frees the cells that `prompt` does not begin with; how many of its tokens remain. At least the last one has to be decoded
     /// again, for its logits.
     pub fn reuse(&mut self, context: &mut LlamaContext, prompt: &[Token]) -> usize {
         let kept = self.common_prefix(prompt).min(prompt.len().saturating_sub(1));
-        if kept < self.cells.len() && !self.remove(context, kept, None) {
+        self.cut(context, kept)
+    }
+
+    /// Frees all cells but the first `count`; how many remain: none where the memory cannot be cut.
+    fn cut(&mut self, context: &mut LlamaContext, count: usize) -> usize {
+        if count < self.cells.len() && !self.remove(context, count, None) {
             self.clear(context);
         }
-        self.cells.truncate(kept);
+        self.truncate(count);
         self.cells.len()
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.cells.truncate(count);
+        self.shifted = self.shifted.filter(|&from| from < self.cells.len());
     }
 
     /// Frees all cells.
     pub fn clear(&mut self, context: &mut LlamaContext) {
         // Removing a whole sequence never fails.
         self.remove(context, 0, None);
-        self.cells.clear();
+        self.truncate(0);
     }
 
     /// The next `count` tokens of its sequence were decoded.
@@ -128,10 +187,11 @@ impl Slot {
         let end = keep + (self.cells.len() - keep) / 2;
         if moves && self.remove(context, keep, Some(end)) && self.move_back(context, end, end - keep) {
             self.cells.drain(keep..end);
+            self.shifted = Some(self.shifted.map_or(keep, |from| from.min(keep)));
             return Vec::new();
         }
         let mut again = self.cells.split_off(end);
-        self.cells.truncate(keep);
+        self.truncate(keep);
         if !self.remove(context, keep, None) {
             again.splice(0..0, self.cells.iter().copied());
             self.clear(context);
@@ -144,7 +204,12 @@ impl Slot {
         context.kv_cache_seq_add(self.id, position(from), None, -by).is_ok()
     }
 
+    /// Whether it could. Where cells at the front are missing, as of a restored window that slides, those that would come last could
+    /// not see what is before them.
     fn remove(&self, context: &mut LlamaContext, from: usize, to: Option<usize>) -> bool {
+        if from > 0 && context.kv_cache_seq_pos_min(self.id) > 0 {
+            return false;
+        }
         context.kv_cache_seq_rm(self.id, position(from), to.and_then(position)).is_ok()
     }
 }

@@ -79,10 +79,15 @@ impl Heart {
     pub(super) fn admin(&self) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
         let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
+        let dispatch = Arc::clone(&self.dispatch);
         AdminState {
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
+            snapshot: Arc::new(move |model| {
+                let dispatch = Arc::clone(&dispatch);
+                Box::pin(async move { admin::snapshot(&dispatch, &model).await })
+            }),
         }
     }
 }

@@ -44,4 +44,6 @@ mod resume;
 #[cfg(feature = "engine")]
 mod sandbox;
 #[cfg(feature = "engine")]
+mod snapshots;
+#[cfg(feature = "engine")]
 mod tools;
