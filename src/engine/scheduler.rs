@@ -115,14 +115,12 @@ impl<'a> Scheduler<'a> {
 
     /// Whether nothing can be done before a command comes: nobody is there, or all who are wait for snapshots.
     fn is_idle(&self) -> bool {
+        let is_free = self.slots.iter().any(|slot| slot.sequence.is_none());
         let mut running = self.slots.iter().filter(|slot| slot.sequence.is_some()).peekable();
-        match running.peek() {
-            None => self.waiting.is_empty(),
-            Some(_) => {
-                let is_restoring = self.slots.iter().any(|slot| slot.is_restoring);
-                is_restoring && running.all(Slot::waits)
-            }
-        }
+        let nobody_runs = running.peek().is_none();
+        let nobody_starts = self.waiting.is_empty() || !is_free;
+        let is_restoring = self.slots.iter().any(|slot| slot.is_restoring);
+        nobody_starts && (nobody_runs || is_restoring && running.all(Slot::waits))
     }
 
     /// Frees what nobody listens to.

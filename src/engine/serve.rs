@@ -177,7 +177,8 @@ async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<T
     Ok(Json(Text { text }))
 }
 
-async fn snapshot(State(worker): State<Arc<Worker>>) -> Result<Json<Saved>, Refusal> {
+/// Takes the body, though it says nothing: a connection on which something is left unread is closed, under the next request.
+async fn snapshot(State(worker): State<Arc<Worker>>, _body: Bytes) -> Result<Json<Saved>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
     let (reply, answer) = oneshot::channel();
     engine.order(Command::Save(reply))?;
