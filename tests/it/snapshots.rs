@@ -102,8 +102,7 @@ fn after_a_restart_a_prompt_is_not_read_again_and_is_answered_the_same() {
     // Another question under the same system prompt, which only the one before has brought here.
     let other = format!("{}\nWhere do you go?", system(1));
     let third = server(folder.path(), "");
-    let (shared, alone) =
-        (ask(&third, &other), ask(&Server::start(&config(Path::new("/dev/null"), "")), &other));
+    let (shared, alone) = (ask(&third, &other), ask(&server(Path::new("/dev/null"), ""), &other));
     assert_eq!(shared.text, alone.text);
     assert!(shared.cached as f64 >= 0.9 * shared.prompt as f64, "{} of {}", shared.cached, shared.prompt);
     assert_eq!(alone.cached, 0);
@@ -157,8 +156,8 @@ fn on_request_it_is_saved_once_and_outlives_a_kill() {
     assert_eq!(warm.text, cold.text);
     assert!(warm.cached as f64 >= 0.95 * cold.prompt as f64, "{warm:?}");
 
-    let off = Server::start(&config(Path::new("/dev/null"), "preload: true"));
-    off.ready_worker("tiny");
+    let off = server(Path::new("/dev/null"), "");
+    ask(&off, "Hello");
     let refused = Request::new("POST", "/admin/v1/models/tiny/snapshot").send(&off.admin).expect("an answer");
     assert_eq!(refused.status, 400);
     let unknown = Request::new("POST", "/admin/v1/models/nobody/snapshot").send(&off.admin);

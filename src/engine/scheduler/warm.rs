@@ -113,8 +113,10 @@ impl Scheduler<'_> {
         if !slot.is_as_read() || !snapshots.lacks(cells) {
             return false;
         }
-        let state = snapshot::take(&self.context, slot.id());
-        state.is_some_and(|state| snapshots.save(cells.to_vec(), state))
+        let Some(state) = snapshot::take(&self.context, slot.id()) else { return false };
+        // More than the budget would only push out what this round has saved before.
+        let written = self.round.as_ref().map_or(0, |round| round.saved.bytes);
+        written + state.len() as u64 <= snapshots.budget() && snapshots.save(cells.to_vec(), state)
     }
 
     /// Saves what there is before the worker ends, as far as time allows.

@@ -1,11 +1,11 @@
 //! The key of a snapshot: everything that a sequence's state depends on besides its tokens.
 //!
-//! A state that is restored for the wrong model gives wrong answers and no error, so no two models may share a key. Reading all
-//! of a model to hash it takes seconds to minutes, at the very moment when somebody waits for a first token. What is hashed instead is,
-//! of each file, its size, its time and its header (which holds every name, shape, type and hyperparameter), and a piece of each
-//! tensor. Time alone would not do: image builders and package managers set it to a constant. A model trained further, merged,
-//! quantised or converted differently differs in nearly every piece; one with a few numbers patched and its time put back is
-//! taken for the same, and whoever does that has to empty the folder.
+//! A state that is restored for the wrong model gives wrong answers and no error, so no two models may share a key. Reading
+//! all of a model to hash it takes seconds to minutes, at the very moment when somebody waits for a first token. What is
+//! hashed instead is, of each file, its size, its time and its header (which holds every name, shape, type and
+//! hyperparameter), and a piece of each tensor. Time alone would not do: image builders and package managers set it to a
+//! constant. A model trained further, merged, quantised or converted differently differs in nearly every piece; one with a few
+//! numbers patched and its time put back is taken for the same, and whoever does that has to empty the folder.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

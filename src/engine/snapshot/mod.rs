@@ -1,5 +1,5 @@
-//! Warm artifacts: what sequences hold is saved to disk when the worker ends, or on request, and restored when a prompt begins like
-//! it, also by another process.
+//! Warm artifacts: what sequences hold is saved to disk when the worker ends, or on request, and restored when a prompt begins
+//! like it, also by another process.
 //!
 //! ```text
 //! scheduler ── state (llama.cpp's bytes) ──► Snapshots ── orders ──► keeper, a thread ── store ── format ──► files
@@ -7,8 +7,8 @@
 //!     └──────────────────────────── Command::Kept ◄──────────────────────┘
 //! ```
 //!
-//! The thread that computes only copies bytes out of the context and into it. A sequence whose beginning is being loaded waits, as it
-//! does for a donor, and the others run.
+//! The thread that computes only copies bytes out of the context and into it. A sequence whose beginning is being loaded waits,
+//! as it does for a donor, and the others run.
 
 mod budget;
 mod format;
@@ -81,8 +81,8 @@ impl Keying {
 }
 
 impl Snapshots {
-    /// Opens the folder and starts the keeper, which tells what it has done through `commands`. `None`, with a line in the log: without
-    /// snapshots.
+    /// Opens the folder and starts the keeper, which tells what it has done through `commands`. `None`, with a line in the log:
+    /// without snapshots.
     pub fn open(model: &Model, key: Keying, status: &Arc<Status>, commands: Sender<Command>) -> Option<Self> {
         let settings = model.spec.snapshots.clone()?;
         let folder = settings.folder.display().to_string();
@@ -103,11 +103,16 @@ impl Snapshots {
         opened.ok()
     }
 
-    /// Has a snapshot loaded for a slot whose sequence starts with `prompt`, if there is one that spares it reading much more than the
-    /// `held` tokens that it has or will get otherwise. Whether that is under way.
+    /// Has a snapshot loaded for a slot whose sequence starts with `prompt`, if there is one that spares it reading much more than
+    /// the `held` tokens that it has or will get otherwise. Whether that is under way.
     pub fn load(&self, slot: usize, job: u64, prompt: &[Token], held: usize) -> bool {
         let found = self.store.find(prompt, held);
         found.is_some_and(|found| self.orders.send(Order::Load { slot, job, found }).is_ok())
+    }
+
+    /// Bytes that all snapshots may take.
+    pub fn budget(&self) -> u64 {
+        self.store.budget()
     }
 
     /// Whether these cells are worth being saved.

@@ -15,8 +15,8 @@ pub fn take(context: &LlamaContext, id: i32) -> Option<Vec<u8>> {
     (size > 0 && written == size).then_some(state)
 }
 
-/// Replaces what the sequence `id` holds; false: it holds nothing of use now. `state` must be what [`take`] gave, of the same model
-/// under the same settings, to the last bit.
+/// Replaces what the sequence `id` holds; false: it holds nothing of use now. `state` must be what [`take`] gave, of the same
+/// model under the same settings, to the last bit.
 pub fn put(context: &mut LlamaContext, id: i32, state: &[u8]) -> bool {
     // SAFETY: llama.cpp reads no further than `state` goes, and refuses counts, types and row sizes that are not the context's.
     // What it would not notice, cells that were never computed, has been ruled out: the bytes are whole (`format::decode` has

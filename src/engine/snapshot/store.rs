@@ -1,10 +1,10 @@
 //! [`Store`]: the snapshots on disk that are of use to this worker.
 //!
-//! A folder holds those of one model, side by side with the folders of other models, and workers share them without talking to each
-//! other: a file never changes once it has its name, and one that is gone was evicted by somebody. `KEY-COST-TOKENS.snapshot`: the
-//! start of the key, so that what others have saved under other settings is not even opened; what computing it again would cost,
-//! so that whoever needs room can weigh files that it cannot read; and the tokens' sum, so that two replicas that save the same
-//! write the same name.
+//! A folder holds those of one model, side by side with the folders of other models, and workers share them without talking to
+//! each other: a file never changes once it has its name, and one that is gone was evicted by somebody. The name is
+//! `KEY-COST-TOKENS.snapshot`: the start of the key, so that what others have saved under other settings is not even opened; what
+//! computing it again would cost, so that whoever needs room can weigh files that it cannot read; and the tokens' sum, so that
+//! two replicas that save the same write the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
@@ -77,8 +77,8 @@ impl Store {
         Ok(store)
     }
 
-    /// The snapshot that spares reading most of `prompt`, if that is worth it. `held`: so many of its tokens need not be read in any
-    /// case. The last one always is.
+    /// The snapshot that spares reading most of `prompt`, if that is worth it. `held`: so many of its tokens need not be read in
+    /// any case. The last one always is.
     pub fn find(&self, prompt: &[Token], held: usize) -> Option<Found> {
         self.look();
         let known = self.known();
@@ -120,8 +120,8 @@ impl Store {
         Ok(state)
     }
 
-    /// Writes a snapshot, then removes those that it makes superfluous and those for which there is no more room; the bytes written.
-    /// If that fails, all is as it was before.
+    /// Writes a snapshot, then removes those that it makes superfluous and those for which there is no more room; the bytes
+    /// written. If that fails, all is as it was before.
     pub fn save(&self, tokens: &[Token], state: &[u8]) -> io::Result<u64> {
         let content = format::encode(&self.key, tokens, state)?;
         let bytes = content.len() as u64;
@@ -140,6 +140,11 @@ impl Store {
         self.remove_covered_by(&name, tokens);
         self.make_room(&name, bytes);
         Ok(bytes)
+    }
+
+    /// Bytes that all may take.
+    pub fn budget(&self) -> u64 {
+        self.settings.budget
     }
 
     /// Bytes of this model's files, those under other keys included.
@@ -268,7 +273,7 @@ fn age(file: &DirEntry) -> io::Result<Duration> {
     Ok(SystemTime::now().duration_since(file.metadata()?.modified()?).unwrap_or_default())
 }
 
-/// Removes a file, unless somebody else was faster. One that cannot be removed takes room, which is said by whoever looks at the disk.
+/// Removes a file, unless somebody else was faster. One that cannot be removed goes on taking room.
 fn remove(path: &Path) {
     std::fs::remove_file(path).ok();
 }
