@@ -1,5 +1,5 @@
-//! llama.cpp's log: goes to tracing, and its last errors are kept, because a failed call returns no reason. And the worker's own few
-//! lines.
+//! llama.cpp's log: goes to tracing, and its last errors are kept, because a failed call returns no reason. And the worker's own
+//! few lines.
 #![expect(unsafe_code, reason = "llama.cpp takes a C callback")]
 
 use std::ffi::{CStr, c_char, c_void};

@@ -1,5 +1,6 @@
 //! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model and
-//! what computing needs, write no file but its model's snapshots, reach no network by TCP, signal nobody outside and gain no privileges.
+//! what computing needs, write no file but its model's snapshots, reach no network by TCP, signal nobody outside and gain no
+//! privileges.
 
 use crate::generation::seam::{Confinement, Sandbox, Spec};
 

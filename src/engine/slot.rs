@@ -101,8 +101,8 @@ impl Slot {
         self.cut(context, count)
     }
 
-    /// Puts a saved state of `tokens` in place of its cells and frees those that `prompt` does not begin with; how many of its tokens
-    /// remain.
+    /// Puts a saved state of `tokens` in place of its cells and frees those that `prompt` does not begin with; how many of its
+    /// tokens remain.
     pub fn restore(
         &mut self,
         context: &mut LlamaContext,
@@ -204,8 +204,8 @@ impl Slot {
         context.kv_cache_seq_add(self.id, position(from), None, -by).is_ok()
     }
 
-    /// Whether it could. Where cells at the front are missing, as of a restored window that slides, those that would come last could
-    /// not see what is before them.
+    /// Whether it could. Where cells at the front are missing, as of a restored window that slides, those that would come last
+    /// could not see what is before them.
     fn remove(&self, context: &mut LlamaContext, from: usize, to: Option<usize>) -> bool {
         if from > 0 && context.kv_cache_seq_pos_min(self.id) > 0 {
             return false;
