@@ -8,10 +8,11 @@ pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay. Pingora's server takes five minutes.
+        // nginx and HAProxy stop their children on SIGTERM; on SIGKILL they would stay. Pingora's server takes five minutes, Arriero
+        // the time to save its snapshots.
         let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + Duration::from_secs(5);
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -135,6 +135,11 @@ async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mu
     beside(contender, address, round, figures).await?;
     let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
     note(figures, "resident, MB", memory as f64 / 1e6);
+    drop(process);
+    let (_process, address, _) = contender.start().await?;
+    let ask = |caller| format!("{system}\nQuestion {caller} (restarted):");
+    let answers = together(contender, address, CALLERS, 8, ask).await?;
+    note_ttft(figures, &format!("{CALLERS} callers, that prefix after a restart"), &answers);
     Ok(())
 }
 

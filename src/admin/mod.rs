@@ -1,12 +1,14 @@
-//! The admin port: liveness, readiness, metrics, status and settings, for orchestrators and people. What it shows and changes is
-//! handed in.
+//! The admin port: liveness, readiness, metrics and status, for orchestrators and people, and what they can have done. What it
+//! shows and does is handed in.
 
 mod router;
 mod server;
 mod settings;
+mod snapshot;
 mod status;
 
 pub use router::{AdminState, router};
 pub use server::serve;
 pub use settings::{ChangeSettings, change_settings};
+pub use snapshot::{SaveSnapshot, save_snapshot};
 pub use status::status;

@@ -10,6 +10,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::settings::{ChangeSettings, settings};
+use super::snapshot::{SaveSnapshot, snapshot};
+use crate::error::Error;
 use crate::proxy::Access;
 use crate::telemetry::Metrics;
 
@@ -26,6 +28,8 @@ pub struct AdminState {
     pub access: Arc<Access>,
     /// For `/admin/v1/models/NAME/settings`.
     pub change_settings: ChangeSettings,
+    /// For `/admin/v1/models/NAME/snapshot`.
+    pub save_snapshot: SaveSnapshot,
 }
 
 /// Every route of the admin port.
@@ -37,6 +41,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
         .route("/admin/v1/models/{model}/settings", post(settings))
+        .route("/admin/v1/models/{model}/snapshot", post(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))
         .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
         .with_state(state)
@@ -60,6 +65,10 @@ async fn status(State(state): State<AdminState>) -> Json<Value> {
     Json((state.status)())
 }
 
+pub(super) fn refused(refusal: &Error) -> Response {
+    error(refusal.status(), &refusal.to_string())
+}
+
 pub(super) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
@@ -72,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
-    use crate::generation::seam::{Change, Settings};
+    use crate::generation::seam::{Change, Saved, Settings};
 
     const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -83,6 +92,12 @@ mod tests {
             status: Arc::new(|| json!({ "version": "1" })),
             access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
             change_settings: Arc::new(|model, change| Box::pin(async move { changed(&model, change) })),
+            save_snapshot: Arc::new(|name| {
+                let known = name == "small/one";
+                let saved = || vec![("one-0".into(), Saved { snapshots: 1, tokens: 2, bytes: 3 })];
+                let answer = if known { Ok(saved()) } else { Err(Error::ModelNotFound { name }) };
+                Box::pin(async { answer })
+            }),
         }
     }
 
@@ -104,7 +119,11 @@ mod tests {
 
     /// Sends a change of settings with these headers.
     async fn change(model: &str, headers: &[(&str, &str)], body: &str) -> (StatusCode, String) {
-        let mut request = Request::post(format!("/admin/v1/models/{model}/settings"));
+        post_to(&format!("/admin/v1/models/{model}/settings"), headers, body).await
+    }
+
+    async fn post_to(path: &str, headers: &[(&str, &str)], body: &str) -> (StatusCode, String) {
+        let mut request = Request::post(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -188,6 +207,21 @@ mod tests {
             assert_eq!(found, status, "{body}");
             assert!(body.contains(words), "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn snapshots_are_asked_for_by_the_name_of_a_model() {
+        let save = async |path, host| {
+            let (status, body) = post_to(path, &[("host", host)], "").await;
+            (status, body)
+        };
+        let saved = save("/admin/v1/models/small%2Fone/snapshot", "localhost").await;
+        let told = r#"{"model":"small/one","workers":{"one-0":{"snapshots":1,"tokens":2,"bytes":3}}}"#;
+        assert_eq!(saved, (StatusCode::OK, told.to_owned()));
+        let unknown = (StatusCode::NOT_FOUND, r#"{"error":"model 'other' not found"}"#.to_owned());
+        assert_eq!(save("/admin/v1/models/other/snapshot", "localhost").await, unknown);
+        assert_eq!(save("/admin/v1/models/small/snapshot", "evil.example").await.0, StatusCode::FORBIDDEN);
+        assert_eq!(get("/admin/v1/models/other/snapshot").await.0, StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[tokio::test]

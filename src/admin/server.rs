@@ -55,6 +55,7 @@ mod tests {
             status: Arc::new(|| serde_json::Value::Null),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
             change_settings: Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
+            save_snapshot: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::AdminState;
-use super::router::error;
+use super::router::{error, refused};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::generation::seam::{Change, Settings};
@@ -59,8 +59,4 @@ pub(super) async fn settings(
         }
         Err(refusal) => refused(&refusal),
     }
-}
-
-fn refused(refusal: &Error) -> Response {
-    error(refusal.status(), &refusal.to_string())
 }

@@ -12,6 +12,7 @@ mod describe;
 mod exchange;
 mod place;
 mod settings;
+mod snapshot;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};

@@ -32,7 +32,8 @@ pub fn check(path: &Path) -> Result<Vec<Header>, String> {
     Ok(headers)
 }
 
-fn read(path: &Path) -> Result<Header, String> {
+/// The header of one file. Errors in words.
+pub fn read(path: &Path) -> Result<Header, String> {
     let cannot_read = |error| format!("cannot read {}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(cannot_read)?;
     if !metadata.is_file() {

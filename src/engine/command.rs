@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 
 use super::embed::EmbedJob;
 use super::job::Job;
-use crate::generation::seam::{Change, Settings};
+use super::snapshot::Kept;
+use crate::generation::seam::{Change, Saved, Settings};
 use crate::generation::{Embeddings, Event, Failure};
 
 /// One order. A receiver that is dropped cancels it.
@@ -16,6 +17,10 @@ pub enum Command {
     Embed(EmbedJob, oneshot::Sender<Result<Embeddings, Failure>>),
     /// Change what can be changed; nothing, to learn what is in force.
     Set(Change, oneshot::Sender<Result<Settings, Failure>>),
+    /// Save to disk what sequences hold.
+    Save(oneshot::Sender<Result<Saved, Failure>>),
+    /// What the thread that reads and writes snapshots has done.
+    Kept(Kept),
     /// End at once; what runs is cut off.
     Stop,
 }

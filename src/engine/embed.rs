@@ -12,6 +12,7 @@ use super::health::Status;
 use super::model::{Model, llama_token};
 use super::rank;
 use super::sampling::Token;
+use crate::generation::seam::Saved;
 use crate::generation::{Embedding, Embeddings, Failure, FailureCode, Ranking};
 
 /// An [`Embedding`] made ready: tokenised, cut to fit.
@@ -145,6 +146,11 @@ impl<'a> Embedder<'a> {
                     let message = "a model that embeds has no settings to change";
                     reply.send(Err(failure(FailureCode::Unsupported, message))).ok();
                 }
+                Ok(Command::Save(reply)) => {
+                    // An embedder keeps nothing between two inputs.
+                    reply.send(Ok(Saved::default())).ok();
+                }
+                Ok(Command::Kept(_)) => {}
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

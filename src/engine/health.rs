@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::generation::seam::{Health, Model, Sandbox, Settings, State};
+use crate::generation::seam::{Health, Model, Sandbox, Settings, SnapshotCounts, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -80,6 +80,11 @@ impl Status {
             inner.health.guessed += guessed;
             inner.health.accepted += accepted;
         });
+    }
+
+    /// Counts what became of snapshots.
+    pub fn snapshots(&self, count: impl FnOnce(&mut SnapshotCounts)) {
+        self.with(|inner| count(&mut inner.health.snapshots));
     }
 
     /// The worker is of no use any more.

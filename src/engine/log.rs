@@ -1,12 +1,16 @@
-//! llama.cpp's log: goes to tracing, and its last errors are kept, because a failed call returns no reason.
+//! llama.cpp's log: goes to tracing, and its last errors are kept, because a failed call returns no reason. And the worker's own
+//! few lines.
 #![expect(unsafe_code, reason = "llama.cpp takes a C callback")]
 
 use std::ffi::{CStr, c_char, c_void};
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_WARN, ggml_log_level, llama_log_set,
 };
+
+use crate::generation::seam::WARNING;
 
 /// The latest error lines, oldest first.
 static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -23,6 +27,17 @@ pub fn capture() {
 /// The error lines since the last call.
 pub fn take_errors() -> Vec<String> {
     std::mem::take(&mut *ERRORS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Writes a line for the supervisor's log. To stdout, for what is on stderr is taken for the reason of the worker's end.
+pub fn say(text: &str) {
+    // Without a reader there is nobody to tell.
+    writeln!(std::io::stdout(), "{text}").ok();
+}
+
+/// The same for what somebody should look into.
+pub fn warn(text: &str) {
+    say(&format!("{WARNING}{text}"));
 }
 
 unsafe extern "C" fn on_line(level: ggml_log_level, text: *const c_char, _: *mut c_void) {

@@ -37,6 +37,7 @@ mod serve;
 mod settings;
 mod sharing;
 mod slot;
+mod snapshot;
 mod speculate;
 mod speech;
 mod stop;
@@ -63,6 +64,7 @@ use health::Status;
 use model::Model;
 use scheduler::Scheduler;
 use serve::{Engine, Worker};
+use snapshot::{Keying, Snapshots};
 
 use crate::generation::seam::{Sandbox, Spec};
 
@@ -77,8 +79,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const LAST_STEP: Duration = Duration::from_secs(5);
 
 /// Runs a worker until it is told to stop, its parent is gone, or it fails.
-pub fn run(spec: Spec) -> ExitCode {
+pub fn run(mut spec: Spec) -> ExitCode {
     log::capture();
+    snapshot::prepare(&mut spec);
     let ended = prepare(&spec).and_then(|(listener, sandbox)| start(spec, listener, sandbox));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -180,6 +183,8 @@ struct EngineThread {
     /// Set to abort a load.
     stops: Arc<AtomicBool>,
     ended: oneshot::Receiver<Result<(), String>>,
+    /// What it gets to end.
+    patience: Duration,
 }
 
 impl EngineThread {
@@ -187,7 +192,9 @@ impl EngineThread {
         let (commands, received) = channel();
         let (end, ended) = oneshot::channel();
         let stops = Arc::new(AtomicBool::new(false));
-        let thread = Self { commands: commands.clone(), stops: stops.clone(), ended };
+        let saving = spec.snapshots.as_ref().map_or(Duration::ZERO, |settings| settings.patience);
+        let patience = LAST_STEP + saving;
+        let thread = Self { commands: commands.clone(), stops: stops.clone(), ended, patience };
         spawn("engine", move || {
             end.send(compute(spec, &worker, commands, &received, stops)).ok();
         })?;
@@ -199,7 +206,7 @@ impl EngineThread {
     async fn stop(mut self) -> bool {
         self.stops.store(true, Ordering::Relaxed);
         self.commands.send(Command::Stop).ok();
-        self.ended.is_terminated() || tokio::time::timeout(LAST_STEP, &mut self.ended).await.is_ok()
+        self.ended.is_terminated() || tokio::time::timeout(self.patience, &mut self.ended).await.is_ok()
     }
 }
 
@@ -227,6 +234,7 @@ fn compute(
             !stops.load(Ordering::Relaxed)
         }
     };
+    let key = Keying::start(&spec);
     let loaded = Model::load(backend, spec, progress);
     if stops.load(Ordering::Relaxed) {
         return Ok(());
@@ -242,7 +250,8 @@ fn compute(
         ready(commands);
         embedder.run(received)
     } else {
-        let mut scheduler = Scheduler::new(&model, status)?;
+        let snapshots = key.and_then(|key| Snapshots::open(&model, key, status, commands.clone()));
+        let mut scheduler = Scheduler::new(&model, status, snapshots)?;
         ready(commands);
         scheduler.run(received)
     }

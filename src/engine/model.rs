@@ -172,7 +172,7 @@ impl Model {
 
     /// What guesses for the sequences of this model.
     pub fn speculation(&self) -> Result<Speculation<'_>, String> {
-        if !can_forget(&self.llama) {
+        if !can_forget(&self.llama) || !self.keeps_cells {
             return Ok(Speculation::off());
         }
         let (sequences, context) = (self.sequences(), self.facts.context);
@@ -203,6 +203,20 @@ impl Model {
     /// Whether it makes one vector or score of an input, instead of going on with it.
     pub fn pools(&self) -> bool {
         self.facts.embeds || self.facts.ranks
+    }
+
+    /// Bytes of its weights.
+    pub fn weights(&self) -> u64 {
+        self.llama.size()
+    }
+
+    /// Whether the saved state of a sequence can be cut to its beginning. Not where it is one state for all tokens, nor where only a
+    /// window of them is saved.
+    pub fn can_cut(&self) -> bool {
+        let architecture = self.llama.meta_val_str("general.architecture").unwrap_or_default();
+        let window = self.llama.meta_val_str(&format!("{architecture}.attention.sliding_window"));
+        let slides = window.is_ok_and(|window| window != "0");
+        !slides && !self.llama.is_recurrent() && !self.llama.is_hybrid()
     }
 
     /// Sequences in the context.

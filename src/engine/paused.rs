@@ -14,6 +14,8 @@ pub struct Paused {
     pub sequence: Sequence,
     /// What its cells held.
     tokens: Vec<Token>,
+    /// From where on they were not what reading the tokens gives.
+    shifted: Option<usize>,
     /// The cells themselves, in ordinary memory; `None` where reading the tokens again costs less.
     state: Option<SeqState>,
 }
@@ -45,7 +47,7 @@ impl Paused {
     pub fn resume(mut self, context: &mut LlamaContext, slot: &mut Slot, common: usize) {
         let restores = self.restores(common);
         let kept = match self.state.take_if(|_| restores) {
-            Some(state) if slot.restore(context, &state, &self.tokens) => self.tokens.len(),
+            Some(state) if slot.put_back(context, &state, &self.tokens, self.shifted) => self.tokens.len(),
             _ => slot.reuse(context, &self.tokens),
         };
         self.sequence.feed_again(self.tokens.split_off(kept));
@@ -62,17 +64,24 @@ impl Slot {
         let state =
             is_worth.then(|| context.state_seq_get(self.id(), LlamaStateSeqFlags::empty()).ok()).flatten();
         let tokens = self.cells().to_vec();
-        self.donor = None;
+        let shifted = self.shifted();
+        (self.donor, self.is_restoring) = (None, false);
         self.clear(context);
-        Some(Paused { sequence, tokens, state })
+        Some(Paused { sequence, tokens, shifted, state })
     }
 
     /// Puts cells back as they were, in place of its own; false, and none, if that fails.
-    fn restore(&mut self, context: &mut LlamaContext, state: &SeqState, tokens: &[Token]) -> bool {
+    fn put_back(
+        &mut self,
+        context: &mut LlamaContext,
+        state: &SeqState,
+        tokens: &[Token],
+        shifted: Option<usize>,
+    ) -> bool {
         self.clear(context);
         let is_back = context.state_seq_set(state, self.id()).is_ok();
         if is_back {
-            self.hold(tokens);
+            self.hold_shifted(tokens, shifted);
         } else {
             self.clear(context);
         }

@@ -12,7 +12,7 @@ const FAR: f64 = 4096.0;
 /// Cells that the next step needs in any case: one for each sequence that generates, and some for a prompt that is ahead of
 /// them all.
 pub fn needed(slots: &[Slot]) -> usize {
-    let running = || slots.iter().filter(|slot| slot.sequence.is_some() && slot.donor.is_none());
+    let running = || slots.iter().filter(|slot| slot.sequence.is_some() && !slot.waits());
     let generating = running().filter(|slot| !slot.is_reading()).count();
     let first = running().min_by_key(|slot| slot.turn).filter(|slot| slot.is_reading());
     generating + first.map_or(0, |slot| slot.unread().min(MARGIN))

@@ -1,5 +1,6 @@
-//! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model, the
-//! model's adapters and what computing needs, write no file, reach no network by TCP, signal nobody outside and gain no privileges.
+//! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model, what
+//! goes with that (adapters, a draft model) and what computing needs, write no file but its model's snapshots, reach no network
+//! by TCP, signal nobody outside and gain no privileges.
 
 use crate::generation::seam::{Confinement, Sandbox, Spec};
 
@@ -66,6 +67,13 @@ mod linux {
         let devices = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev;
         let binary = std::env::current_exe().ok().and_then(|binary| Some(binary.parent()?.to_owned()));
         let draft = spec.speculate.draft.iter().flat_map(|draft| check::parts(&draft.path));
+        let saves = AccessFs::ReadFile
+            | AccessFs::ReadDir
+            | AccessFs::WriteFile
+            | AccessFs::MakeReg
+            | AccessFs::RemoveFile;
+        let saved = spec.snapshots.as_ref().map(|settings| settings.folder.as_path());
+        let all_saved = saved.and_then(Path::parent);
         let status = Ruleset::default()
             .handle_access(AccessFs::from_all(WANTED))?
             .handle_access(AccessNet::from_all(WANTED))?
@@ -76,6 +84,9 @@ mod linux {
             .add_rules(path_beneath_rules(draft, AccessFs::ReadFile))?
             // To remove its socket at the end.
             .add_rules(path_beneath_rules(spec.socket.parent(), AccessFs::RemoveFile))?
+            .add_rules(path_beneath_rules(saved, saves))?
+            // Others' snapshots can be counted and evicted, not read.
+            .add_rules(path_beneath_rules(all_saved, AccessFs::ReadDir | AccessFs::RemoveFile))?
             .add_rules(path_beneath_rules(LIBRARIES, reads))?
             .add_rules(path_beneath_rules(library_path(), reads))?
             .add_rules(path_beneath_rules(binary, reads))?
@@ -172,6 +183,36 @@ mod tests {
                 assert!(is_denied(TcpStream::connect("127.0.0.1:9")), "connecting");
             }
         });
+    }
+
+    #[test]
+    fn inside_snapshots_of_the_model_can_be_written_and_those_of_others_only_removed() {
+        let inside = || {
+            let folder = tempfile::tempdir().unwrap();
+            let (own, other) = (folder.path().join("all/own"), folder.path().join("all/other"));
+            [&own, &other].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+            std::fs::write(other.join("a"), "a").unwrap();
+            let mut spec = spec(folder.path(), true);
+            spec.snapshots = serde_json::from_value(
+                json!({ "folder": own, "budget": 1, "min_tokens": 1, "patience": "1s" }),
+            )
+            .unwrap();
+            if enter(&spec).state == Confinement::Unsupported {
+                return folder.keep();
+            }
+            std::fs::write(own.join("a.partial"), "a").unwrap();
+            std::fs::rename(own.join("a.partial"), own.join("a")).unwrap();
+            assert_eq!(std::fs::read(own.join("a")).unwrap(), b"a");
+            File::open(own.join("a")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            assert!(is_denied(File::open(other.join("a"))), "what others have read of prompts");
+            assert!(is_denied(File::create(other.join("b"))));
+            assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
+            std::fs::remove_file(other.join("a")).unwrap();
+            std::fs::remove_file(own.join("a")).unwrap();
+            folder.keep()
+        };
+        let folder = std::thread::spawn(inside).join().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod change;
 mod places;
+mod warm;
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use super::queue::Queue;
 use super::sampling::Sampler;
 use super::sharing::{self, Offer};
 use super::slot::Slot;
+use super::snapshot::Snapshots;
 use super::speculate::Speculation;
 use crate::generation::seam::Settings;
 
@@ -48,6 +50,10 @@ pub struct Scheduler<'a> {
     speculation: Speculation<'a>,
     /// Counts the jobs that were started.
     started: u64,
+    /// What is on disk; absent: nothing.
+    snapshots: Option<Snapshots>,
+    /// What is being saved.
+    round: Option<warm::Round>,
 }
 
 /// The tokens of one slot that are in the batch.
@@ -63,7 +69,7 @@ struct Share {
 
 impl<'a> Scheduler<'a> {
     /// Allocates the context. The error says in words why that failed.
-    pub fn new(model: &'a Model, status: &'a Status) -> Result<Self, String> {
+    pub fn new(model: &'a Model, status: &'a Status, snapshots: Option<Snapshots>) -> Result<Self, String> {
         let threads = model.threads();
         let context = model.context(threads)?;
         let settings = Settings {
@@ -93,6 +99,8 @@ impl<'a> Scheduler<'a> {
             allocated: settings.clone(),
             settings,
             started: 0,
+            snapshots,
+            round: None,
         })
     }
 
@@ -108,14 +116,14 @@ impl<'a> Scheduler<'a> {
             }
             self.report();
         }
+        self.save_last(commands);
         Ok(())
     }
 
     /// Takes the commands there are, and waits for one if there is nothing to do. False: stop.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
         loop {
-            let idle = self.queue.is_empty() && self.slots.iter().all(|slot| slot.sequence.is_none());
-            let next = match idle {
+            let next = match self.is_idle() {
                 true => commands.recv().map_err(TryRecvError::from),
                 false => commands.try_recv(),
             };
@@ -127,17 +135,30 @@ impl<'a> Scheduler<'a> {
                 }
                 // Refused where it was prepared: this model does not embed. Dropping it tells whoever waits.
                 Ok(Command::Embed(..)) => {}
+                Ok(Command::Save(reply)) => self.save(reply),
+                Ok(Command::Kept(kept)) => self.kept(kept),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
         }
     }
 
+    /// Whether nothing can be done before a command comes: nobody is there, or all who are wait for snapshots.
+    fn is_idle(&self) -> bool {
+        let nobody_starts =
+            self.queue.is_empty() || self.running().count() >= self.settings.parallel as usize;
+        let nobody_runs = self.running().next().is_none();
+        let is_restoring = self.slots.iter().any(|slot| slot.is_restoring);
+        nobody_starts && (nobody_runs || is_restoring && self.ready().next().is_none())
+    }
+
     /// Frees what nobody listens to.
     fn release_abandoned(&mut self) {
         self.queue.forget_abandoned();
         for slot in &mut self.slots {
-            slot.sequence.take_if(|sequence| sequence.is_abandoned());
+            if slot.sequence.take_if(|sequence| sequence.is_abandoned()).is_some() {
+                slot.is_restoring = false;
+            }
         }
     }
 
@@ -257,9 +278,9 @@ impl<'a> Scheduler<'a> {
         (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating)
     }
 
-    /// Slots that run and do not wait for another's cells.
+    /// Slots that run and do not wait for cells.
     fn ready(&self) -> impl Iterator<Item = usize> + '_ {
-        self.running().filter(|&index| self.slots[index].donor.is_none())
+        self.running().filter(|&index| !self.slots[index].waits())
     }
 
     /// Slots that run.

@@ -27,7 +27,7 @@ use super::health::Status;
 use super::job::Job;
 use super::model::Model;
 use super::prompt;
-use crate::generation::seam::{self, Change, ErrorBody, Settings, Text, Tokenize, Tokens};
+use crate::generation::seam::{self, Change, ErrorBody, Saved, Settings, Text, Tokenize, Tokens};
 use crate::generation::{Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores};
 
 /// What the handlers share.
@@ -79,6 +79,7 @@ pub async fn run(
         .route("/detokenize", post(detokenize))
         .route("/render", post(render))
         .route("/settings", post(settings))
+        .route("/snapshot", post(snapshot))
         // The proxy limits bodies; a second limit here could only disagree with it.
         .layer(DefaultBodyLimit::disable())
         .with_state(worker);
@@ -183,6 +184,14 @@ async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<T
     let generation: Generation = parse(&body)?;
     let text = prepare(engine, move |model| prompt::render(model, &generation)).await?;
     Ok(Json(Text { text }))
+}
+
+/// Takes the body, though it says nothing: a connection on which something is left unread is closed, under the next request.
+async fn snapshot(State(worker): State<Arc<Worker>>, _body: Bytes) -> Result<Json<Saved>, Refusal> {
+    let (engine, _under_way) = worker.admit()?;
+    let (reply, answer) = oneshot::channel();
+    engine.order(Command::Save(reply))?;
+    Ok(Json(answer.await.map_err(|_| gone())??))
 }
 
 impl Worker {

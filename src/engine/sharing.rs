@@ -24,6 +24,13 @@ pub struct Donor {
     adapter: Option<Adapter>,
 }
 
+impl Donor {
+    /// Tokens of the prompt that it holds or will hold.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
 /// What can be had from a donor now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Offer {

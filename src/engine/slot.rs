@@ -7,6 +7,7 @@ use super::cells::{Pool, Row};
 use super::sampling::Token;
 use super::sequence::Sequence;
 use super::sharing::Donor;
+use super::snapshot;
 use crate::generation::{DoneReason, Priority};
 use crate::units::line::Turn;
 
@@ -18,12 +19,16 @@ pub struct Slot {
     cells: Row,
     /// What they were computed with: nobody who wants anything else can use them.
     adapter: Option<Adapter>,
+    /// Cells from here on have seen tokens that a shift has discarded: reading the same tokens would not give the same.
+    shifted: Option<usize>,
     /// What runs here.
     pub sequence: Option<Sequence>,
     /// The place of what runs here among all that came.
     pub turn: Turn<Priority>,
     /// Whose cells its sequence waits for.
     pub donor: Option<Donor>,
+    /// Whether its sequence waits for a snapshot.
+    pub is_restoring: bool,
     /// When it was last given work, as a count; the longest idle goes first.
     pub last_used: u64,
 }
@@ -31,8 +36,17 @@ pub struct Slot {
 impl Slot {
     /// An empty slot for the sequence `id` of the context.
     pub fn new(id: i32, pool: &Pool) -> Self {
-        let (cells, turn) = (Row::new(pool), Turn::default());
-        Self { id, cells, adapter: None, sequence: None, turn, donor: None, last_used: 0 }
+        Self {
+            id,
+            cells: Row::new(pool),
+            adapter: None,
+            shifted: None,
+            sequence: None,
+            turn: Turn::default(),
+            donor: None,
+            is_restoring: false,
+            last_used: 0,
+        }
     }
 
     /// llama.cpp's number for the sequence.
@@ -85,6 +99,11 @@ impl Slot {
         2 * self.common_prefix(prompt) > self.cells.len()
     }
 
+    /// Whether its sequence waits for cells that others are to give it.
+    pub fn waits(&self) -> bool {
+        self.donor.is_some() || self.is_restoring
+    }
+
     /// Shares the first `count` cells of another slot, or copies them, in place of its own; how many it has then: none where
     /// the memory cannot be cut.
     pub fn copy(&mut self, context: &mut LlamaContext, from: &Self, count: usize) -> usize {
@@ -101,11 +120,26 @@ impl Slot {
             return 0;
         }
         self.share(from, if end.is_some() { count } else { from.used() });
-        if count < self.cells.len() && !self.remove(context, count, None) {
+        self.shifted = from.shifted;
+        self.cut(context, count)
+    }
+
+    /// Puts a saved state of `tokens` in place of its cells and frees those that `prompt` does not begin with; how many of its
+    /// tokens remain.
+    pub fn restore(
+        &mut self,
+        context: &mut LlamaContext,
+        tokens: &[Token],
+        state: &[u8],
+        prompt: &[Token],
+    ) -> usize {
+        self.clear(context);
+        if !snapshot::put(context, self.id, state) {
             self.clear(context);
+            return 0;
         }
-        self.cells.truncate(count);
-        self.cells.len()
+        self.hold(tokens);
+        self.reuse(context, prompt)
     }
 
     /// Its memory holds the first `count` cells of another slot now, and nothing else.
@@ -123,37 +157,54 @@ impl Slot {
         self.cells.own()
     }
 
+    /// Its memory holds `tokens` now, of which those from `shifted` on are not what reading them gives, and did hold nothing.
+    pub fn hold_shifted(&mut self, tokens: &[Token], shifted: Option<usize>) {
+        self.hold(tokens);
+        self.shifted = shifted;
+    }
+
     /// Its memory holds `tokens` now, and did hold nothing.
     pub fn hold(&mut self, tokens: &[Token]) {
-        self.cells.truncate(0);
+        self.truncate(0);
         self.cells.extend(tokens);
     }
 
     /// Frees the last `count` cells, or all of them where the memory cannot be cut.
     pub fn shorten(&mut self, context: &mut LlamaContext, count: usize) {
-        let left = self.cells.len().saturating_sub(count);
-        if !self.remove(context, left, None) {
-            self.clear(context);
-        }
-        self.cells.truncate(left);
+        self.cut(context, self.cells.len().saturating_sub(count));
+    }
+
+    /// From where on its cells are not what reading their tokens gives.
+    pub fn shifted(&self) -> Option<usize> {
+        self.shifted
     }
 
     /// Frees the cells that `prompt` does not begin with; how many of its tokens remain. At least the last one has to be decoded
     /// again, for its logits.
     pub fn reuse(&mut self, context: &mut LlamaContext, prompt: &[Token]) -> usize {
         let kept = self.common_prefix(prompt).min(prompt.len().saturating_sub(1));
-        if kept < self.cells.len() && !self.remove(context, kept, None) {
+        self.cut(context, kept)
+    }
+
+    /// Frees all cells but the first `count`; how many remain: none where the memory cannot be cut.
+    fn cut(&mut self, context: &mut LlamaContext, count: usize) -> usize {
+        if count < self.cells.len() && !self.remove(context, count, None) {
             self.clear(context);
         }
-        self.cells.truncate(kept);
+        self.truncate(count);
         self.cells.len()
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.cells.truncate(count);
+        self.shifted = self.shifted.filter(|&from| from < self.cells.len());
     }
 
     /// Frees all cells.
     pub fn clear(&mut self, context: &mut LlamaContext) {
         // Removing a whole sequence never fails.
         self.remove(context, 0, None);
-        self.cells.truncate(0);
+        self.truncate(0);
     }
 
     /// The next `count` tokens of its sequence were decoded.
@@ -198,6 +249,7 @@ impl Slot {
         let end = keep + (self.cells.len() - keep) / 2;
         if moves && self.remove(context, keep, Some(end)) && self.move_back(context, end, end - keep) {
             self.cells.cut(keep, end);
+            self.shifted = Some(self.shifted.map_or(keep, |from| from.min(keep)));
             return Vec::new();
         }
         let mut again = self.cells()[end..].to_vec();
@@ -205,7 +257,7 @@ impl Slot {
             again.splice(0..0, self.cells()[..keep].iter().copied());
             self.clear(context);
         }
-        self.cells.truncate(keep);
+        self.truncate(keep);
         again
     }
 
@@ -214,7 +266,12 @@ impl Slot {
         context.kv_cache_seq_add(self.id, position(from), None, -by).is_ok()
     }
 
+    /// Whether it could. Where cells at the front are missing, as of a restored window that slides, those that would come last
+    /// could not see what is before them.
     fn remove(&self, context: &mut LlamaContext, from: usize, to: Option<usize>) -> bool {
+        if from > 0 && context.kv_cache_seq_pos_min(self.id) > 0 {
+            return false;
+        }
         context.kv_cache_seq_rm(self.id, position(from), to.and_then(position)).is_ok()
     }
 }

@@ -10,12 +10,16 @@
 //! | `POST /detokenize` | [`Tokens`] | [`Text`] |
 //! | `POST /settings` | [`Change`] | [`Settings`]: those in force then |
 //! | `POST /render` | [`Generation`](super::Generation) | [`Text`]: the prompt its template makes |
+//! | `POST /snapshot` | – | [`Saved`]: what was saved to disk of what its sequences hold |
 //!
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
 
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
+
+/// What a line of a worker's output begins with that somebody should look into.
+pub const WARNING: &str = "warning: ";
 
 /// What a worker is told to be: the JSON behind `arriero worker --spec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +64,9 @@ pub struct Spec {
     /// Give up what it does not need before it opens the model; see [`Health::sandbox`].
     #[serde(default = "yes")]
     pub sandbox: bool,
+    /// Where it saves what it has read, and finds it again; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotSettings>,
     /// A Jinja chat template in place of the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
@@ -215,6 +222,21 @@ impl SpeculateSettings {
     }
 }
 
+/// How the cells of prompts are saved to disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotSettings {
+    /// The model's folder, in the one that all models' folders are in. Made where it is missing.
+    pub folder: std::path::PathBuf,
+    /// Bytes that the snapshots of all models take at most.
+    pub budget: u64,
+    /// For fewer tokens nothing is saved or restored.
+    pub min_tokens: u32,
+    /// What saving may take when the worker ends.
+    #[serde(with = "crate::units::duration")]
+    pub patience: std::time::Duration,
+}
+
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -295,6 +317,40 @@ pub struct Health {
     /// What keeps the worker in.
     #[serde(default)]
     pub sandbox: Sandbox,
+    /// What became of snapshots.
+    #[serde(default)]
+    pub snapshots: SnapshotCounts,
+}
+
+/// Counts of snapshots since the worker's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotCounts {
+    /// Written.
+    pub saved: u64,
+    /// Read back and used.
+    pub restored: u64,
+    /// Tokens that did not have to be read for that.
+    pub restored_tokens: u64,
+    /// Not what was written: cut off, changed, or not readable.
+    pub damaged: u64,
+    /// Sound, but of another model, other settings or another version.
+    pub foreign: u64,
+    /// Could not be written.
+    pub failed: u64,
+    /// Bytes on disk that are the model's, as of the last look.
+    pub bytes: u64,
+}
+
+/// What was saved to disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Files written. What was on disk already is not written again.
+    pub snapshots: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The phases of a worker's life.
@@ -347,7 +403,7 @@ pub struct Backend {
 }
 
 /// What keeps a worker in, should a model or a request take it over: it reads its model, the system's libraries and devices, writes
-/// no file, has no network and gains no privileges.
+/// no file but its model's snapshots, has no network and gains no privileges.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// How much of it is in force.

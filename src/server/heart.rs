@@ -85,6 +85,7 @@ impl Heart {
             access: Arc::new(Access::new(Vec::new(), address.ip())),
             change_settings: admin::change_settings(Arc::clone(&self.dispatch)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
+            save_snapshot: admin::save_snapshot(Arc::clone(&self.dispatch)),
         }
     }
 }

@@ -55,6 +55,12 @@ pub struct Metrics {
     pub kv_used: GaugeVec,
     /// `{node}`.
     pub pauses: IntCounterVec,
+    /// `{model, event}`; event is `saved`, `restored`, `damaged`, `foreign` or `failed`.
+    pub snapshots: IntCounterVec,
+    /// `{model}`: tokens that did not have to be read because they were on disk.
+    pub snapshot_restored_tokens: IntCounterVec,
+    /// `{model}`: on disk.
+    pub snapshot_bytes: IntGaugeVec,
     /// Always 1; the labels tell the version and the features.
     pub build_info: Gauge,
 }
@@ -134,6 +140,14 @@ impl Metrics {
                 GaugeVec::new(Opts::new("arriero_kv_used_ratio", "Part of the KV cells in use."), &["node"])?,
             )?,
             pauses: counter(r, "pauses_total", "Sequences paused because KV cells ran out.", &["node"])?,
+            snapshots: counter(r, "snapshots_total", "What became of snapshots.", &["model", "event"])?,
+            snapshot_restored_tokens: counter(
+                r,
+                "snapshot_restored_tokens_total",
+                "Tokens of prompts that came from disk.",
+                &["model"],
+            )?,
+            snapshot_bytes: gauge(r, "snapshot_bytes", "Bytes of snapshots on disk.", &["model"])?,
             build_info: register(r, Gauge::with_opts(build)?)?,
             registry,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::generation::seam::Health;
+use crate::generation::seam::{Health, SnapshotCounts};
 use crate::library::Model;
 use crate::node::Node;
 
@@ -103,6 +103,8 @@ pub(super) enum Action {
     LoadFailed(Start, Error),
     /// For log and metrics: a worker is gone that was ready, or that was killed on its way there and is tried once more.
     Lost(Start, Ending, String),
+    /// For metrics: what became of a worker's snapshots since it was looked at last.
+    Snapshots(Arc<Model>, SnapshotCounts),
     /// For log and metrics: a model is being unloaded.
     Evicted(Arc<Model>, Eviction),
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::snapshots::SnapshotsConfig;
 use crate::units::{KeepAlive, duration};
 
 /// How workers are run.
@@ -32,6 +33,8 @@ pub struct WorkersConfig {
     pub restart_backoff_max: Duration,
     /// Workers give up what they do not need (Landlock) before they open a model.
     pub sandbox: bool,
+    /// What workers keep on disk of the prompts they have read.
+    pub snapshots: SnapshotsConfig,
     /// Where sockets live; absent: `arriero` in `$XDG_RUNTIME_DIR`, else in `/tmp`.
     pub runtime_dir: Option<PathBuf>,
 }
@@ -47,6 +50,7 @@ impl Default for WorkersConfig {
             restart_backoff: Duration::from_millis(500),
             restart_backoff_max: Duration::from_secs(30),
             sandbox: true,
+            snapshots: SnapshotsConfig::default(),
             runtime_dir: None,
         }
     }
@@ -79,6 +83,7 @@ impl WorkersConfig {
                 ),
             ));
         }
+        faults.extend(self.snapshots.fault().map(|fault| ("snapshots", fault)));
         if self.runtime_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
             faults.push(("runtime_dir", "must be an absolute path".to_owned()));
         }

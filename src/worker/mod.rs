@@ -13,6 +13,7 @@ mod replica;
 mod residency;
 mod resident;
 mod shared;
+mod snapshots;
 mod tend;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use config::WorkersConfig;
+pub use snapshots::SnapshotsConfig;
 use tokio::sync::mpsc;
 
 use self::crew::Crew;
@@ -87,7 +89,7 @@ impl Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         Self {
             library,
-            manner: Manner { program, interval: config.probe_interval, sandbox: config.sandbox },
+            manner: Manner::new(&config, program),
             shared: Arc::new(Shared::new(config, runtime, pool, metrics, orders)),
             orders: Mutex::new(Some(receiver)),
         }

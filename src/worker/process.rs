@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 
 use super::action::{Ending, Exit};
-use crate::generation::seam::Spec;
+use crate::generation::seam::{Spec, WARNING};
 
 /// Lines of stderr kept to explain an unexpected end.
 const LAST_LINES: usize = 4;
@@ -135,7 +135,10 @@ async fn log_lines(
     while let Ok(1..) = (&mut source).take(MAX_LINE).read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         if !text.is_empty() {
-            tracing::info!(target: "arriero::worker", worker, "{text}");
+            match text.strip_prefix(WARNING) {
+                Some(text) => tracing::warn!(target: "arriero::worker", worker, "{text}"),
+                None => tracing::info!(target: "arriero::worker", worker, "{text}"),
+            }
             if let Some(lines) = &keep {
                 let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.push_back(text);

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::WorkersConfig;
 use super::action::{Action, Ending, Exit, Instruction, Report, Start};
+use super::{WorkersConfig, snapshots};
 use crate::error::Error;
-use crate::generation::seam::{Health, State};
+use crate::generation::seam::{Health, SnapshotCounts, State};
 use crate::node::Node;
 
 /// A worker that dies sooner after it became ready dies of something that a restart does not cure.
@@ -140,6 +140,7 @@ impl Replica {
                 out.push(Action::Loaded(start.clone(), took));
                 out.push(Action::Admit(start.clone()));
                 self.failed_loads = 0;
+                tell_snapshots(&start, SnapshotCounts::default(), &health, out);
                 self.phase = Phase::Ready(Box::new(Service::new(start, *health, now)));
             }
             (Phase::Loading { progress, moved, .. }, Report::Health(health))
@@ -299,6 +300,7 @@ impl Service {
             (State::Ready, true) => {}
             _ => self.withdraw(out),
         }
+        tell_snapshots(&self.start, self.health.snapshots, &health, out);
         self.health = health;
     }
 
@@ -316,6 +318,12 @@ impl Service {
         if std::mem::take(&mut self.is_serving) {
             out.push(Action::Withdraw(self.start.clone()));
         }
+    }
+}
+
+fn tell_snapshots(start: &Start, earlier: SnapshotCounts, health: &Health, out: &mut Vec<Action>) {
+    if health.snapshots != earlier {
+        out.push(Action::Snapshots(start.model.clone(), snapshots::since(earlier, health.snapshots)));
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
                     Action::Withdraw(start) => format!("withdraw {}", start.node.name),
                     Action::Lost(_, ending, _) => format!("lost {}", ending.as_str()),
                     Action::Evicted(model, eviction) => format!("evict {} {}", model.name, eviction.as_str()),
-                    Action::Loaded(..) | Action::LoadFailed(..) => continue,
+                    Action::Loaded(..) | Action::LoadFailed(..) | Action::Snapshots(..) => continue,
                 };
                 self.events.push(event);
             }

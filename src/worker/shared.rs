@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::WorkersConfig;
 use super::action::{Action, Instruction, Report, Start};
 use super::residency::Residency;
+use super::{WorkersConfig, snapshots};
 use crate::node::Pool;
 use crate::telemetry::Metrics;
 
@@ -149,6 +149,7 @@ impl Shared {
                 metrics.worker_restarts.with_label_values(&[ending.as_str()]).inc();
                 tracing::error!(worker = %start.node.name, "worker lost: {reason}");
             }
+            Action::Snapshots(model, counts) => snapshots::count(metrics, &model.name, counts),
             Action::Evicted(model, eviction) => {
                 metrics.model_evictions.with_label_values(&[eviction.as_str()]).inc();
                 tracing::info!(model = model.name, reason = eviction.as_str(), "unloading model");

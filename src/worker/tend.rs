@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::action::{Ending, Exit, Instruction, Report, Start};
 use super::probe::probe;
 use super::process::Process;
+use super::{SnapshotsConfig, WorkersConfig};
 use crate::generation::seam::{Spec, SpeculateSettings, State};
 use crate::library::Model;
 
@@ -34,6 +35,25 @@ pub(super) struct Manner {
     pub(super) interval: Duration,
     /// Whether it is to restrict itself.
     pub(super) sandbox: bool,
+    /// Where the models' snapshots are, if anywhere, and the rest of that section.
+    snapshots: Option<(PathBuf, SnapshotsConfig)>,
+    stop_timeout: Duration,
+}
+
+impl Manner {
+    pub(super) fn new(config: &WorkersConfig, program: PathBuf) -> Self {
+        let root = config.snapshots.root(|name| std::env::var_os(name));
+        if root.is_none() && config.snapshots.budget > 0 {
+            tracing::warn!("no snapshots: neither workers.snapshots.dir nor XDG_CACHE_HOME nor HOME is set");
+        }
+        Self {
+            program,
+            interval: config.probe_interval,
+            sandbox: config.sandbox,
+            snapshots: root.map(|root| (root, config.snapshots.clone())),
+            stop_timeout: config.stop_timeout,
+        }
+    }
 }
 
 /// Tends the worker `start` until it is gone. `report` gets what each look finds.
@@ -66,18 +86,19 @@ async fn told_to_end(instructions: &mut UnboundedReceiver<Instruction>) {
 /// Spawns the process once the file has been found sound. Errors in words.
 async fn launch(start: &Start, manner: &Manner) -> Result<Process, String> {
     let model = Arc::clone(&start.model);
-    let files = tokio::task::spawn_blocking(move || {
-        model.card().and_then(|_| Ok((model.file()?, model.speculate()?)))
-    });
-    let (path, speculate) =
-        files.await.map_err(|error| format!("the model file cannot be read: {error}"))??;
-    let spec = spec(&start.model, start, path, speculate, manner.sandbox);
+    let files = tokio::task::spawn_blocking(move || Ok((model.card()?, model.file()?, model.speculate()?)));
+    let files: Result<_, String> =
+        files.await.map_err(|error| format!("the model file cannot be read: {error}"))?;
+    let (card, path, speculate) = files?;
+    let spec = Spec { speculate, ..spec(&start.model, start, path, &card.digest, manner) };
     let program = &manner.program;
     Process::spawn(program, &spec).map_err(|error| format!("cannot run {}: {error}", program.display()))
 }
 
-fn spec(model: &Model, start: &Start, path: PathBuf, speculate: SpeculateSettings, sandbox: bool) -> Spec {
+fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Manner) -> Spec {
     let config = &model.config;
+    let snapshots = manner.snapshots.as_ref();
+    let snapshots = snapshots.map(|(root, config)| config.settings(root, digest, manner.stop_timeout));
     Spec {
         name: start.node.name.to_string(),
         path,
@@ -88,13 +109,14 @@ fn spec(model: &Model, start: &Start, path: PathBuf, speculate: SpeculateSetting
         threads: config.threads,
         batch: config.batch,
         pace: config.pace.clone(),
-        speculate,
+        speculate: SpeculateSettings::default(),
         kv_type: config.kv_type,
         pooling: config.pooling,
         adapters: config.adapters.iter().map(|(name, adapter)| adapter.spec(name)).collect(),
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
-        sandbox,
+        sandbox: manner.sandbox,
+        snapshots,
         template: config.template.clone(),
         system: config.system.clone(),
         options: config.options.clone(),

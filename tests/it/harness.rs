@@ -43,11 +43,26 @@ impl Server {
     /// Starts with `config` (YAML without `listen` and `admin`) and waits until it listens.
     pub fn start(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("arriero.yaml");
-        let config = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{config}\n");
-        std::fs::write(&path, config).expect("the configuration can be written");
+        let path = write_config(&directory, config);
         let mut command = arriero();
         command.arg("serve").arg("--config").arg(path);
+        Self::run(command, Some(directory))
+    }
+
+    /// Starts like [`Server::start`], from a shell that has run `prelude`.
+    pub fn start_after(prelude: &str, config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = write_config(&directory, config);
+        let server = arriero();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{prelude}; exec \"$0\" serve --config \"$1\""));
+        command.arg(server.get_program()).arg(path).stdin(Stdio::null());
+        for (name, value) in server.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         Self::run(command, Some(directory))
     }
 
@@ -216,6 +231,13 @@ impl Worker {
         let state = stat(self.pid.as_raw() as u32).and_then(|fields| fields.first().cloned());
         state.is_some_and(|state| state != "Z" && state != "X")
     }
+}
+
+fn write_config(directory: &TempDir, config: &str) -> PathBuf {
+    let path = directory.path().join("arriero.yaml");
+    let config = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{config}\n");
+    std::fs::write(&path, config).expect("the configuration can be written");
+    path
 }
 
 /// A fixture as an entry of `models`, in YAML's flow form.

@@ -52,6 +52,8 @@ mod scheduling;
 #[cfg(feature = "engine")]
 mod schemas;
 #[cfg(feature = "engine")]
+mod snapshots;
+#[cfg(feature = "engine")]
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;

@@ -133,6 +133,10 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             ],
         ),
         (
+            "workers: { snapshots: { dir: cache } }",
+            vec!["a.yaml:1:12: workers.snapshots: dir must be an absolute path"],
+        ),
+        (
             "workers: { restart_backoff: 0 }",
             vec!["a.yaml:1:29: workers.restart_backoff: must be more than 0, found 0"],
         ),

@@ -54,6 +54,7 @@ impl Scheduler<'_> {
         self.occupy(index, turn);
         self.slots[index].donor = sharing::donor(&self.slots, index, sequence.start());
         self.slots[index].sequence = Some(sequence);
+        self.look_up(index);
     }
 
     fn resume(&mut self, turn: Turn<Priority>, paused: Paused) {
@@ -80,7 +81,7 @@ impl Scheduler<'_> {
         let slot = &mut self.slots[index];
         slot.last_used = self.started;
         slot.turn = turn;
-        slot.donor = None;
+        (slot.donor, slot.is_restoring) = (None, false);
     }
 
     /// Sends a sequence back to those that wait, where it keeps its turn.
