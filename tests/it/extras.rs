@@ -140,9 +140,12 @@ fn a_gap_is_filled_with_the_same_as_by_ollamas_suffix_and_other_files_matter() {
     assert!(other.0 != text && other.1 > length);
     let long = fill(json!({ "input_extra": [{ "text": "the ".repeat(5000) }] }));
     assert!(long.1 < 2048, "as much of the others as fits: {}", long.1);
-    let demo = Server::demo();
+    let embedder = Server::with_fixture(Fixture::TinyEmbedder, "");
     let ask = json!({ "input_prefix": "a", "input_suffix": "b" });
-    assert_eq!(refusal(&demo, "/infill", &ask), (400, "infill is not supported by this model".to_owned()));
+    assert_eq!(
+        refusal(&embedder, "/infill", &ask),
+        (400, "infill is not supported by this model".to_owned())
+    );
 }
 
 #[test]
