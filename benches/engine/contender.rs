@@ -58,9 +58,9 @@ impl Answer {
     /// Mean seconds per token of those that came between two moments.
     pub fn tpot(&self, from: Instant, to: Instant) -> f64 {
         let tokens = self.0.get(1..).unwrap_or_default();
-        let between: Vec<_> = tokens.iter().filter(|at| (from..=to).contains(*at)).collect();
+        let between: Vec<_> = tokens.iter().copied().filter(|at| (from..=to).contains(at)).collect();
         match between.as_slice() {
-            [first, .., last] => (**last - **first).as_secs_f64() / (between.len() - 1) as f64,
+            [first, .., last] => (*last - *first).as_secs_f64() / (between.len() - 1) as f64,
             _ => f64::NAN,
         }
     }
