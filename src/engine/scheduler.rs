@@ -21,7 +21,7 @@ use super::cells::Pool;
 use super::command::Command;
 use super::health::Status;
 use super::model::{Model, llama_token};
-use super::pace::Pace;
+use super::pace::{Pace, Reading};
 use super::queue::Queue;
 use super::sampling::Sampler;
 use super::sharing::{self, Offer};
@@ -190,6 +190,7 @@ impl<'a> Scheduler<'a> {
         }
         self.share();
         self.find_cells();
+        let reading = self.reading();
         let shares = self.fill_batch()?;
         if shares.is_empty() {
             return Ok(());
@@ -200,7 +201,7 @@ impl<'a> Scheduler<'a> {
                 self.status.decoded();
                 shares.iter().for_each(|share| self.advance(share));
                 // Where a GPU computes, waiting for the logits is part of it.
-                self.learn(&shares, from.elapsed());
+                self.learn(reading, &shares, from.elapsed());
                 Ok(())
             }
             Err(DecodeError::NoKvCacheSlot) => {
@@ -212,16 +213,29 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Adapts the pace to a step in which some read while others generated, and what is guessed to one in which all generated.
-    fn learn(&mut self, shares: &[Share], took: Duration) {
+    fn learn(&mut self, reading: Reading, shares: &[Share], took: Duration) {
         let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
         if read > 0 && shares.iter().any(|share| share.tokens == 1) {
-            self.pace.observe(read, took);
-            self.status.paced(self.pace.tokens());
+            self.pace.observe(reading, read, took);
+            self.status.paced(self.pace.tokens(reading));
         }
         if read == 0 {
             let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
             self.speculation.observe(&guessed, took);
+            if guessed.iter().all(|&count| count == 0) {
+                self.pace.observe_undisturbed(took);
+            }
         }
+    }
+
+    /// What is being read.
+    fn reading(&self) -> Reading {
+        let reading = self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
+        let lengths = reading.filter_map(|slot| Some(slot.sequence.as_ref()?.to_read()));
+        lengths.fold(Reading { prompts: 0, longest: 0 }, |all, length| Reading {
+            prompts: all.prompts + 1,
+            longest: all.longest.max(length),
+        })
     }
 
     fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
@@ -256,7 +270,7 @@ impl<'a> Scheduler<'a> {
         let mut room = self.room(generating.len());
         if self.ready().any(|index| !is_reading(index)) {
             // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
-            room = room.min(self.pace.tokens());
+            room = room.min(self.pace.tokens(self.reading()));
         }
         let prompts: Vec<_> =
             reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();

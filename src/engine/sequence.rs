@@ -97,6 +97,11 @@ impl Sequence {
         self.job.adapter
     }
 
+    /// Tokens that it had to read when it started.
+    pub fn to_read(&self) -> usize {
+        self.start.len().saturating_sub(self.cached)
+    }
+
     /// Whether anybody still listens.
     pub fn is_abandoned(&self) -> bool {
         self.events.is_closed()

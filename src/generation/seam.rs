@@ -138,13 +138,23 @@ pub struct PaceSettings {
     pub target: std::time::Duration,
     /// Tokens of prompts that a step reads in any case; at most a batch.
     pub least: u32,
+    /// A prompt of more tokens than this is read more slowly.
+    pub long: u32,
+    /// What a step beside such a prompt should take, as a multiple of one in which nothing is read.
+    pub slowdown: f64,
     /// Proportional, integral and derivative, on logarithms of times.
     pub gains: [f64; 3],
 }
 
 impl Default for PaceSettings {
     fn default() -> Self {
-        Self { target: std::time::Duration::from_millis(250), least: 16, gains: [0.3, 0.4, 0.05] }
+        Self {
+            target: std::time::Duration::from_millis(250),
+            least: 16,
+            long: 2048,
+            slowdown: 2.0,
+            gains: [0.3, 0.4, 0.05],
+        }
     }
 }
 
@@ -155,6 +165,8 @@ impl PaceSettings {
             Some("target must be more than 0")
         } else if self.least == 0 {
             Some("least must be at least 1")
+        } else if !(1.0..=1000.0).contains(&self.slowdown) {
+            Some("slowdown must be a number from 1 to 1000")
         } else if self.gains.iter().any(|gain| !(0.0..=1.0).contains(gain)) {
             Some("gains must be three numbers from 0 to 1")
         } else {

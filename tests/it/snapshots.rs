@@ -142,11 +142,11 @@ fn on_request_it_is_saved_once_and_outlives_a_kill() {
     let first = server(folder.path(), "");
     let cold = ask(&first, &system(3));
     let answer = save(&first);
-    let node = &answer["nodes"][0];
-    assert_eq!((node["name"].as_str(), node["snapshots"].as_u64()), (Some("tiny-0"), Some(1)));
-    assert!(node["tokens"].as_u64() >= Some(cold.prompt), "{answer}");
+    let worker = &answer["workers"]["tiny-0"];
+    assert_eq!(worker["snapshots"], 1, "{answer}");
+    assert!(worker["tokens"].as_u64() >= Some(cold.prompt), "{answer}");
     for _ in 0..3 {
-        assert_eq!(save(&first)["nodes"][0]["snapshots"], 0, "it is there already");
+        assert_eq!(save(&first)["workers"]["tiny-0"]["snapshots"], 0, "it is there already");
     }
     until_true("it is counted", || events(&first, "saved") == 1.0);
     let workers = first.workers();
@@ -255,7 +255,7 @@ fn on_a_full_disk_nothing_is_saved_and_nothing_is_lost() {
     let full = Server::start_after("trap '' XFSZ; ulimit -f 8", &config(folder.path(), ""));
     assert_eq!(ask(&full, &prompt).text, cold.text, "what is there can be read");
     let (new, again) = (ask(&full, &system(4)), ask(&full, &system(4)));
-    assert_eq!(save(&full)["nodes"][0]["snapshots"], 0);
+    assert_eq!(save(&full)["workers"]["tiny-0"]["snapshots"], 0);
     until_true("it is counted", || events(&full, "failed") >= 1.0);
     let warned = |line: &Value| line["level"] == "WARN" && line.to_string().contains("are not saved");
     until_true("there is a warning", || full.log().iter().any(warned));
