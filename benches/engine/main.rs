@@ -66,13 +66,14 @@ async fn run() -> Outcome<()> {
     if !std::env::args().any(|argument| argument == "speculation") {
         let title =
             format!("Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)");
-        let measure =
-            async |one: &Contender, round, figures: &mut _| measure(one, weights, round, figures).await;
         compare(&title, &contenders(MANY, in_pool(MANY))?, measure).await?;
         compare("A very long prompt beside four streams", &contenders(DEEP, in_pool(DEEP))?, fluency).await?;
     }
     let contenders = contenders(MANY, Shape { speculates: false, ..MANY })?;
-    compare("Speculation (one stream)", &contenders, speculation::measure).await
+    let measure = async |one: &Contender, round, figures: &mut _| {
+        speculation::measure(one, weights, round, figures).await
+    };
+    compare("Speculation (one stream)", &contenders, measure).await
 }
 
 /// Runs `measure` on each contender in turn, several times, and prints what came of it.
@@ -98,7 +99,7 @@ async fn compare(
     Ok(())
 }
 
-async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mut Figures) -> Outcome<()> {
+async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
     let (process, address, start) = contender.start().await?;
     note(figures, "start to first token, s", start);
     for streams in STREAMS {
@@ -109,10 +110,6 @@ async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mu
         .await?;
         let rate = (streams * TOKENS) as f64 / from.elapsed().as_secs_f64();
         note(figures, &format!("tokens/s, {streams} streams"), rate);
-        if let [answer] = answers.as_slice() {
-            let read = answer.rate() * weights as f64 / bandwidth::measure(cores());
-            note(figures, "one stream: part of the memory bandwidth that its weights take", read);
-        }
         note_ttft(figures, &format!("{streams} streams"), &answers);
     }
     let system = words(LONG, 77 + round as u64);
@@ -143,10 +140,6 @@ async fn measure(contender: &Contender, weights: u64, round: usize, figures: &mu
     Ok(())
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// How much longer the tokens of four streams take while a very long prompt is read.
 async fn fluency(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
     let (_process, address, _) = contender.start().await?;
@@ -154,7 +147,10 @@ async fn fluency(contender: &Contender, round: usize, figures: &mut Figures) -> 
         tokio::time::sleep(Duration::from_secs(4)).await;
         contender.ask(address, &words(VERY_LONG, 7000 + round as u64), 1, TEMPERATURE).await
     };
-    let running = together(contender, address, 4, 6 * TOKENS, |caller| words(20, 600 + caller as u64));
+    // Where nothing repeats itself, so that undisturbed is what the engine does and not what guessing brings.
+    let prompts: Vec<String> = (0..4).map(|caller| words(20, 600 + caller)).collect();
+    let running = prompts.iter().map(|prompt| contender.ask(address, prompt, 6 * TOKENS, speculation::DICE));
+    let running = futures::future::try_join_all(running);
     let (long, running) = futures::future::try_join(long, running).await?;
     let (asked, read) = (long.0[0], long.0.get(1).copied().unwrap_or(long.0[0]));
     let mean = |from, to| running.iter().map(|answer| answer.tpot(from, to)).sum::<f64>() / 4.0;

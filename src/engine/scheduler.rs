@@ -5,6 +5,7 @@
 //! are therefore given out side by side, and a batch is filled in their order.
 
 mod change;
+mod fill;
 mod places;
 mod warm;
 
@@ -16,11 +17,10 @@ use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
 use super::adapters::{Adapter, Rotation};
-use super::budget;
 use super::cells::Pool;
 use super::command::Command;
 use super::health::Status;
-use super::model::{Model, llama_token};
+use super::model::Model;
 use super::pace::{Pace, Reading};
 use super::queue::Queue;
 use super::sampling::Sampler;
@@ -228,70 +228,6 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// What is being read.
-    fn reading(&self) -> Reading {
-        let reading = self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
-        let lengths = reading.filter_map(|slot| Some(slot.sequence.as_ref()?.to_read()));
-        lengths.fold(Reading { prompts: 0, longest: 0 }, |all, length| Reading {
-            prompts: all.prompts + 1,
-            longest: all.longest.max(length),
-        })
-    }
-
-    fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
-        self.batch.clear();
-        self.adapt()?;
-        let mut portions = self.portions();
-        portions.sort_unstable();
-        self.guess(&portions);
-        portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
-    }
-
-    /// Applies the adapter that is next.
-    fn adapt(&mut self) -> Result<(), String> {
-        let mut ready: Vec<&Slot> = self.ready().map(|index| &self.slots[index]).collect();
-        ready.sort_unstable_by_key(|slot| slot.turn.age());
-        let wanted: Vec<_> = ready.into_iter().map(Slot::adapter).collect();
-        let next = self.rotation.next(&wanted);
-        if next != self.adapter {
-            self.model.adapters.apply(&mut self.context, next)?;
-            self.adapter = next;
-        }
-        Ok(())
-    }
-
-    /// Slots that can be computed with the adapter that is applied, and how many tokens each gets: one where it generates; of the
-    /// prompts, what there is room for.
-    fn portions(&self) -> Vec<(usize, usize)> {
-        let is_reading = |index: usize| self.slots[index].is_reading();
-        let is_adapted = |index: &usize| self.slots[*index].adapter() == self.adapter;
-        let (reading, generating): (Vec<usize>, Vec<usize>) =
-            self.ready().filter(is_adapted).partition(|&index| is_reading(index));
-        let mut room = self.room(generating.len());
-        if self.ready().any(|index| !is_reading(index)) {
-            // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
-            room = room.min(self.pace.tokens(self.reading()));
-        }
-        let prompts: Vec<_> =
-            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
-        let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
-        generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
-    }
-
-    /// Has guessed what comes after the tokens of a step in which nobody reads; one that reads takes long enough.
-    fn guess(&mut self, portions: &[(usize, usize)]) {
-        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
-        if !generating.iter().any(|&slot| self.slots[slot].is_reading()) {
-            let room = self.room(generating.len());
-            self.speculation.guess(&mut self.slots, &generating, room);
-        }
-    }
-
-    /// Tokens that fit into a step besides those of so many sequences that generate.
-    fn room(&self, generating: usize) -> usize {
-        (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating)
-    }
-
     /// Slots that run and do not wait for cells.
     fn ready(&self) -> impl Iterator<Item = usize> + '_ {
         self.running().filter(|&index| !self.slots[index].waits())
@@ -300,28 +236,6 @@ impl<'a> Scheduler<'a> {
     /// Slots that run.
     fn running(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.slots.len()).filter(|&index| self.slots[index].sequence.is_some())
-    }
-
-    /// Puts the next `count` tokens of a slot's sequence into the batch, and what is guessed to follow them.
-    fn put(&mut self, index: usize, count: usize) -> Result<Share, String> {
-        let slot = &self.slots[index];
-        let Some(sequence) = &slot.sequence else {
-            return Err("an empty slot".to_owned());
-        };
-        let (unfed, guess) = (sequence.unfed(), sequence.guesser.guess());
-        let is_whole = count == unfed.len();
-        let mut logits = None;
-        for (offset, &token) in unfed[..count].iter().chain(guess).enumerate() {
-            let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
-            let is_last = is_whole && offset + 1 >= count;
-            if is_last {
-                logits.get_or_insert(self.batch.n_tokens());
-            }
-            self.batch
-                .add(llama_token(token), position, &[slot.id()], is_last)
-                .map_err(|error| error.to_string())?;
-        }
-        Ok(Share { slot: index, tokens: count, logits, guessed: guess.len() })
     }
 
     /// Takes note of what was decoded, and samples where a sequence is ready for it: once, and once more for each token that was

@@ -102,6 +102,11 @@ impl Sequence {
         self.start.len().saturating_sub(self.cached)
     }
 
+    /// When it was given a slot.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Whether anybody still listens.
     pub fn is_abandoned(&self) -> bool {
         self.events.is_closed()

@@ -1,0 +1,122 @@
+//! What goes into a step: whose turn it is, how many tokens of prompts, what is guessed.
+
+use std::time::Duration;
+
+use super::{Scheduler, Share};
+use crate::engine::budget;
+use crate::engine::model::llama_token;
+use crate::engine::pace::Reading;
+use crate::engine::slot::Slot;
+
+/// Requests that start within this time are a burst.
+const BURST: Duration = Duration::from_millis(300);
+/// As many batches are read soon.
+const SOON: usize = 2;
+
+impl Scheduler<'_> {
+    /// What is being read.
+    pub(super) fn reading(&self) -> Reading {
+        let reading = self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
+        let lengths = reading.filter_map(|slot| Some(slot.sequence.as_ref()?.to_read()));
+        lengths.fold(Reading { prompts: 0, longest: 0 }, |all, length| Reading {
+            prompts: all.prompts + 1,
+            longest: all.longest.max(length),
+        })
+    }
+
+    /// Fills the batch with what the next step computes.
+    pub(super) fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
+        self.batch.clear();
+        self.adapt()?;
+        let mut portions = self.portions();
+        portions.sort_unstable();
+        self.guess(&portions);
+        portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
+    }
+
+    /// Applies the adapter that is next.
+    fn adapt(&mut self) -> Result<(), String> {
+        let mut ready: Vec<&Slot> = self.ready().map(|index| &self.slots[index]).collect();
+        ready.sort_unstable_by_key(|slot| slot.turn.age());
+        let wanted: Vec<_> = ready.into_iter().map(Slot::adapter).collect();
+        let next = self.rotation.next(&wanted);
+        if next != self.adapter {
+            self.model.adapters.apply(&mut self.context, next)?;
+            self.adapter = next;
+        }
+        Ok(())
+    }
+
+    /// Slots that can be computed with the adapter that is applied, and how many tokens each gets: one where it generates; of the
+    /// prompts, what there is room for.
+    fn portions(&self) -> Vec<(usize, usize)> {
+        let is_reading = |index: usize| self.slots[index].is_reading();
+        let is_adapted = |index: &usize| self.slots[*index].adapter() == self.adapter;
+        let (reading, mut generating): (Vec<usize>, Vec<usize>) =
+            self.ready().filter(is_adapted).partition(|&index| is_reading(index));
+        generating.retain(|&index| !self.waits_for_burst(index));
+        let mut room = self.room(generating.len());
+        if self.ready().any(|index| !is_reading(index) && !self.waits_for_burst(index)) {
+            // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
+            room = room.min(self.pace.tokens(self.reading()));
+        }
+        let prompts: Vec<_> =
+            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
+        let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
+        generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
+    }
+
+    /// Whether a sequence lets others of its burst be read first: each of its tokens would make them wait for their first one, and
+    /// all together, with prompts as short as these, are through soon.
+    fn waits_for_burst(&self, index: usize) -> bool {
+        let Some(own) = &self.slots[index].sequence else { return false };
+        let batch = self.settings.batch as usize;
+        let reading = self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
+        let (mut unread, mut came_together) = (0, false);
+        for slot in reading {
+            unread += slot.unread();
+            came_together |= slot.sequence.as_ref().is_some_and(|other| {
+                let (later, earlier) =
+                    (own.started().max(other.started()), own.started().min(other.started()));
+                later - earlier < BURST && other.to_read() <= batch / 2
+            });
+        }
+        came_together && unread <= SOON * batch
+    }
+
+    /// Has guessed what comes after the tokens of a step in which nobody reads; one that reads takes long enough.
+    fn guess(&mut self, portions: &[(usize, usize)]) {
+        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
+        if !generating.iter().any(|&slot| self.slots[slot].is_reading()) {
+            let room = self.room(generating.len());
+            self.speculation.guess(&mut self.slots, &generating, room);
+        }
+    }
+
+    /// Tokens that fit into a step besides those of so many sequences that generate.
+    fn room(&self, generating: usize) -> usize {
+        (self.settings.batch as usize).min(self.pool.free()).saturating_sub(generating)
+    }
+
+    /// Puts the next `count` tokens of a slot's sequence into the batch, and what is guessed to follow them.
+    fn put(&mut self, index: usize, count: usize) -> Result<Share, String> {
+        let slot = &self.slots[index];
+        let Some(sequence) = &slot.sequence else {
+            return Err("an empty slot".to_owned());
+        };
+        let (unfed, guess) = (sequence.unfed(), sequence.guesser.guess());
+        let is_whole = count == unfed.len();
+        let mut logits = None;
+        for (offset, &token) in unfed[..count].iter().chain(guess).enumerate() {
+            let position = i32::try_from(slot.used() + offset).map_err(|error| error.to_string())?;
+            let is_last = is_whole && offset + 1 >= count;
+            if is_last {
+                logits.get_or_insert(self.batch.n_tokens());
+            }
+            self.batch
+                .add(llama_token(token), position, &[slot.id()], is_last)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(Share { slot: index, tokens: count, logits, guessed: guess.len() })
+    }
+}
