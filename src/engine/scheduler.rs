@@ -212,19 +212,17 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Adapts the pace to a step in which some read while others generated, and what is guessed to one in which all generated.
+    /// Adapts the pace to a step in which some generated, and what is guessed to one in which all did.
     fn learn(&mut self, reading: Reading, shares: &[Share], took: Duration) {
         let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
-        if read > 0 && shares.iter().any(|share| share.tokens == 1) {
+        let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
+        let is_guessed = guessed.iter().any(|&count| count > 0);
+        if !is_guessed && shares.iter().any(|share| share.tokens == 1) {
             self.pace.observe(reading, read, took);
             self.status.paced(self.pace.tokens(reading));
         }
         if read == 0 {
-            let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
             self.speculation.observe(&guessed, took);
-            if guessed.iter().all(|&count| count == 0) {
-                self.pace.observe_undisturbed(took);
-            }
         }
     }
 

@@ -138,9 +138,9 @@ pub struct PaceSettings {
     pub target: std::time::Duration,
     /// Tokens of prompts that a step reads in any case; at most a batch.
     pub least: u32,
-    /// A prompt of more tokens than this is read more slowly.
+    /// A prompt of more tokens than this is not read in every step.
     pub long: u32,
-    /// What a step beside such a prompt should take, as a multiple of one in which nothing is read.
+    /// What steps beside such a prompt should take on average, as a multiple of one in which nothing is read.
     pub slowdown: f64,
     /// Proportional, integral and derivative, on logarithms of times.
     pub gains: [f64; 3],

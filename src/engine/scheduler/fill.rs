@@ -84,13 +84,14 @@ impl Scheduler<'_> {
         came_together && unread <= SOON * batch
     }
 
-    /// Has guessed what comes after the tokens of a step in which nobody reads; one that reads takes long enough.
+    /// Has guessed what comes after the tokens of a step, where no prompt is being read: those would wait for it.
     fn guess(&mut self, portions: &[(usize, usize)]) {
-        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
-        if !generating.iter().any(|&slot| self.slots[slot].is_reading()) {
-            let room = self.room(generating.len());
-            self.speculation.guess(&mut self.slots, &generating, room);
+        if self.reading().prompts > 0 {
+            return;
         }
+        let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
+        let room = self.room(generating.len());
+        self.speculation.guess(&mut self.slots, &generating, room);
     }
 
     /// Tokens that fit into a step besides those of so many sequences that generate.
