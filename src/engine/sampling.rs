@@ -2,100 +2,24 @@
 //! top_n_sigma, top_k, typical_p, top_p, min_p, XTC, temperature, draw. Pure: it sees slices of logits, never llama.cpp.
 
 pub mod dry;
+mod settings;
 
 use std::collections::HashMap;
 
-use self::dry::Dry;
+pub use settings::Settings;
+
 use super::draw::{second_uniform, uniform};
-use crate::generation::Options;
 
 /// Token id.
 pub type Token = u32;
 
-/// The sampling half of [`Options`], all defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 0 is off.
-    pub top_k: usize,
-    /// 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub min_p: f32,
-    /// 1 is off.
-    pub typical_p: f32,
-    /// Window of the penalties in tokens.
-    pub repeat_last_n: usize,
-    /// 1 is off.
-    pub repeat_penalty: f32,
-    /// 0 is off.
-    pub presence_penalty: f32,
-    /// 0 is off.
-    pub frequency_penalty: f32,
-    /// Added to the raw logits.
-    pub logit_bias: Vec<(Token, f32)>,
-    /// 0 is off.
-    pub top_n_sigma: f32,
-    /// `None` is off.
-    pub dry: Option<Dry>,
-    /// `None` is off.
-    pub xtc: Option<Xtc>,
-    /// Key of the draws, with the position.
-    pub seed: u64,
-}
-
-/// Exclude top choices (<https://github.com/oobabooga/text-generation-webui/pull/6335>, in llama.cpp since
-/// <https://github.com/ggml-org/llama.cpp/pull/9742>): leaves out the likeliest tokens where several are likely enough.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Xtc {
-    /// How often.
-    pub probability: f32,
-    /// What is likely enough; at most 0.5, for there must be two of them.
-    pub threshold: f32,
-}
-
-impl Settings {
-    /// `context` is what a `repeat_last_n` of -1 means. What breaks a repetition for DRY takes a vocabulary to tell, so
-    /// [`Dry::breakers`] are for the caller to fill in.
-    pub fn new(options: &Options, context: usize) -> Self {
-        Self {
-            temperature: options.temperature.unwrap_or(0.8),
-            top_k: usize::try_from(options.top_k.unwrap_or(40)).unwrap_or(0),
-            top_p: options.top_p.unwrap_or(0.9),
-            min_p: options.min_p.unwrap_or(0.0),
-            typical_p: options.typical_p.unwrap_or(1.0),
-            repeat_last_n: usize::try_from(options.repeat_last_n.unwrap_or(64)).unwrap_or(context),
-            // llama.cpp refuses what is not positive; a division by it would turn the order of the logits around.
-            repeat_penalty: options.repeat_penalty.filter(|&penalty| penalty > 0.0).unwrap_or(1.0),
-            presence_penalty: options.presence_penalty.unwrap_or(0.0),
-            frequency_penalty: options.frequency_penalty.unwrap_or(0.0),
-            logit_bias: options.logit_bias.clone().unwrap_or_default(),
-            top_n_sigma: options.top_n_sigma.unwrap_or(0.0),
-            dry: Dry::new(options, context),
-            xtc: Xtc::new(options),
-            seed: options.seed.and_then(|seed| u64::try_from(seed).ok()).unwrap_or_else(rand::random),
-        }
-    }
-
-    fn penalises(&self) -> bool {
-        self.repeat_last_n > 0
-            && (self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0)
-    }
-}
-
-impl Xtc {
-    fn new(options: &Options) -> Option<Self> {
-        let probability = options.xtc_probability.filter(|&probability| probability > 0.0)?;
-        let threshold = options.xtc_threshold.unwrap_or(0.1);
-        (threshold <= 0.5).then_some(Self { probability, threshold })
-    }
-}
+/// Sets the logits of tokens that are not allowed to negative infinity.
+pub type Restrict<'a> = &'a mut dyn FnMut(&mut [f32]);
 
 /// Scratch space for sampling; one serves any number of sequences.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    logits: Vec<f32>,
+    changed: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -109,37 +33,25 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// Chooses the token at `position` (tokens before it, prompt included). `history` is what came before, newest last;
-    /// `restrict` sets the logits of tokens that are not allowed to negative infinity. `None`: nothing is allowed.
+    /// Chooses the token at `position` (tokens before it, prompt included). `history` is what came before, newest last. `None`:
+    /// nothing is allowed.
     pub fn sample(
         &mut self,
         settings: &Settings,
         logits: &[f32],
         history: &[Token],
         position: u64,
-        restrict: impl FnOnce(&mut [f32]),
+        restrict: Option<Restrict>,
     ) -> Option<Token> {
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        for &(token, bias) in &settings.logit_bias {
-            if let Some(logit) = self.logits.get_mut(token as usize) {
-                *logit += bias;
-            }
-        }
-        if settings.penalises() {
-            penalise(&mut self.logits, settings, history);
-        }
-        if let Some(dry) = &settings.dry {
-            dry.penalise(&mut self.logits, history);
-        }
-        restrict(&mut self.logits);
+        // Most requests ask for nothing that changes them, and a large vocabulary takes a while to copy.
+        let logits = match settings.leaves_logits() && restrict.is_none() {
+            true => logits,
+            false => change(&mut self.changed, settings, logits, history, restrict),
+        };
         if settings.temperature <= 0.0 {
-            return argmax(&self.logits);
+            return argmax(logits);
         }
-        if settings.top_n_sigma > 0.0 {
-            top_n_sigma(&mut self.logits, settings.top_n_sigma);
-        }
-        self.select(settings.top_k);
+        select(&mut self.candidates, logits, settings.top_k);
         if settings.typical_p < 1.0 {
             typical(&mut self.candidates, settings.typical_p);
         }
@@ -157,35 +69,64 @@ impl Sampler {
         heat(&mut self.candidates, settings.temperature);
         pick(&mut self.candidates, uniform(settings.seed, position))
     }
+}
 
-    /// Fills `candidates` with the `k` likeliest tokens (0: with all that are possible), without sorting the vocabulary.
-    fn select(&mut self, k: usize) {
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        let is_possible = |logit: f32| logit > f32::NEG_INFINITY;
-        if k == 0 {
-            let possible = (0..).zip(&self.logits).filter(|(_, logit)| is_possible(**logit));
-            candidates.extend(possible.map(|(token, &logit)| Candidate::new(token, logit)));
-            return;
+/// Writes to `changed` the logits as the settings and the constraint will have them.
+fn change<'a>(
+    changed: &'a mut Vec<f32>,
+    settings: &Settings,
+    logits: &[f32],
+    history: &[Token],
+    restrict: Option<Restrict>,
+) -> &'a [f32] {
+    changed.clear();
+    changed.extend_from_slice(logits);
+    for &(token, bias) in &settings.logit_bias {
+        if let Some(logit) = changed.get_mut(token as usize) {
+            *logit += bias;
         }
-        // Gather whatever beats the k-th best so far, and cut back to k whenever the heap has grown to a few times that. Most of
-        // a large vocabulary fails that one comparison, so it is made for many tokens at once.
-        let mut threshold = f32::NEG_INFINITY;
-        for (first, block) in (0..).step_by(BLOCK).zip(self.logits.chunks(BLOCK)) {
-            if candidates.len() >= k && !any_of(block, |logit| logit > threshold) {
-                continue;
-            }
-            for (token, &logit) in (first..).zip(block) {
-                if logit > threshold || (candidates.len() < k && is_possible(logit)) {
-                    candidates.push(Candidate::new(token, logit));
-                }
-            }
-            if candidates.len() >= 4 * k + BLOCK {
-                threshold = keep_best(candidates, k);
-            }
-        }
-        keep_best(candidates, k);
     }
+    if settings.penalises() {
+        penalise(changed, settings, history);
+    }
+    if let Some(dry) = &settings.dry {
+        dry.penalise(changed, history);
+    }
+    if let Some(restrict) = restrict {
+        restrict(changed);
+    }
+    if settings.temperature > 0.0 && settings.top_n_sigma > 0.0 {
+        top_n_sigma(changed, settings.top_n_sigma);
+    }
+    changed
+}
+
+/// Fills `candidates` with the `k` likeliest tokens (0: with all that are possible), without sorting the vocabulary.
+fn select(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
+    candidates.clear();
+    let is_possible = |logit: f32| logit > f32::NEG_INFINITY;
+    if k == 0 {
+        let possible = (0..).zip(logits).filter(|(_, logit)| is_possible(**logit));
+        candidates.extend(possible.map(|(token, &logit)| Candidate::new(token, logit)));
+        return;
+    }
+    // Gather whatever beats the k-th best so far, and cut back to k whenever the heap has grown to a few times that. Most of
+    // a large vocabulary fails that one comparison, so it is made for many tokens at once.
+    let mut threshold = f32::NEG_INFINITY;
+    for (first, block) in (0..).step_by(BLOCK).zip(logits.chunks(BLOCK)) {
+        if candidates.len() >= k && !any_of(block, |logit| logit > threshold) {
+            continue;
+        }
+        for (token, &logit) in (first..).zip(block) {
+            if logit > threshold || (candidates.len() < k && is_possible(logit)) {
+                candidates.push(Candidate::new(token, logit));
+            }
+        }
+        if candidates.len() >= 4 * k + BLOCK {
+            threshold = keep_best(candidates, k);
+        }
+    }
+    keep_best(candidates, k);
 }
 
 impl Candidate {
@@ -395,10 +336,10 @@ impl<'a> Distribution<'a> {
         if n == 0 {
             return Vec::new();
         }
-        let mut sampler = Sampler { logits: self.logits.to_vec(), candidates: Vec::new() };
-        sampler.select(n);
-        sampler.candidates.sort_unstable_by(Candidate::order);
-        sampler.candidates.iter().map(|candidate| candidate.token).collect()
+        let mut candidates = Vec::new();
+        select(&mut candidates, self.logits, n);
+        candidates.sort_unstable_by(Candidate::order);
+        candidates.iter().map(|candidate| candidate.token).collect()
     }
 }
 

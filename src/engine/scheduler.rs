@@ -191,7 +191,7 @@ impl<'a> Scheduler<'a> {
         self.share();
         self.find_cells();
         let reading = self.reading();
-        let shares = self.fill_batch()?;
+        let shares = self.fill_batch(reading)?;
         if shares.is_empty() {
             return Ok(());
         }
@@ -215,14 +215,14 @@ impl<'a> Scheduler<'a> {
     /// Adapts the pace to a step in which some generated, and what is guessed to one in which all did.
     fn learn(&mut self, reading: Reading, shares: &[Share], took: Duration) {
         let read: usize = shares.iter().filter(|share| share.tokens > 1).map(|share| share.tokens).sum();
-        let guessed: Vec<usize> = shares.iter().map(|share| share.guessed).collect();
-        let is_guessed = guessed.iter().any(|&count| count > 0);
+        let guessed = shares.iter().map(|share| share.guessed);
+        let is_guessed = guessed.clone().any(|count| count > 0);
         if !is_guessed && shares.iter().any(|share| share.tokens == 1) {
             self.pace.observe(reading, read, took);
             self.status.paced(self.pace.tokens(reading));
         }
         if read == 0 {
-            self.speculation.observe(&guessed, took);
+            self.speculation.observe(guessed, took);
         }
     }
 

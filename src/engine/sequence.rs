@@ -9,7 +9,7 @@ use super::adapters::Adapter;
 use super::answer::Step;
 use super::job::Job;
 use super::model::Model;
-use super::sampling::{Distribution, Sampler, Token};
+use super::sampling::{Distribution, Restrict, Sampler, Token};
 use super::speculate::Guesser;
 use crate::generation::{Alternative, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob};
 
@@ -233,13 +233,11 @@ impl Sequence {
 
     fn sample(&mut self, sampler: &mut Sampler, logits: &[f32]) -> Result<Token, String> {
         let mut restricted = Ok(());
-        let constraint = self.job.constraint.as_mut();
+        let mut restrict =
+            self.job.constraint.as_mut().map(|it| |logits: &mut [f32]| restricted = it.restrict(logits));
+        let restrict = restrict.as_mut().map(|restrict| restrict as Restrict);
         let position = self.history.len() as u64;
-        let token = sampler.sample(&self.job.settings, logits, &self.history, position, |logits| {
-            if let Some(constraint) = constraint {
-                restricted = constraint.restrict(logits);
-            }
-        });
+        let token = sampler.sample(&self.job.settings, logits, &self.history, position, restrict);
         restricted?;
         token.ok_or_else(|| "no token can follow: the model's output is not a number".to_owned())
     }

@@ -3,6 +3,7 @@
 //! A stream waits for most of its life, so what waits with it is kept small: each connection is a task of its own, beside the
 //! one that accepted it, and Pingora's proxy, whose state for a request takes 14 KB, sees only what is passed on.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use super::passthrough::Passthrough;
@@ -40,7 +42,7 @@ enum Who {
 /// The data port.
 pub struct Port {
     proxy: Arc<Proxy>,
-    native: Arc<HttpProxy<Passthrough>>,
+    native: Option<Arc<HttpProxy<Passthrough>>>,
     connections: TaskTracker,
 }
 
@@ -48,35 +50,39 @@ impl Port {
     /// A port that answers with `proxy`.
     pub fn new(proxy: Proxy) -> Self {
         let proxy = Arc::new(proxy);
-        let native = http_proxy(&Arc::new(ServerConf::default()), Passthrough(Arc::clone(&proxy)));
-        Self { proxy, native: Arc::new(native), connections: TaskTracker::new() }
+        let conf = Arc::new(ServerConf::default());
+        let native = Passthrough::new(&proxy).map(|passthrough| Arc::new(http_proxy(&conf, passthrough)));
+        Self { proxy, native, connections: TaskTracker::new() }
     }
 
     /// Serves the requests of one connection, one after the other.
     async fn serve(&self, mut stream: Stream, mut stopping: ShutdownWatch) {
         let mut begun = BytesMut::new();
+        // One for all requests: to put off a timer costs nothing, to set one wakes the thread that waits for timers.
+        let mut too_long = pin!(sleep(KEEPALIVE));
         loop {
             let begins = tokio::select! {
                 biased;
                 begins = self.begin(&mut stream, &mut begun) => begins,
                 _ = stopping.wait_for(|&stopping| stopping) => return,
-                () = tokio::time::sleep(KEEPALIVE) => return,
+                () = too_long.as_mut() => return,
             };
             let Some(who) = begins else { return };
-            let mut session = Box::new(ServerSession::new_http1(stream));
+            let mut session = ServerSession::new_http1(stream);
             session.set_keepalive((!*stopping.borrow()).then_some(KEEPALIVE.as_secs()));
             session.set_pipelined_prefix(std::mem::take(&mut begun));
-            match who {
-                Who::Arriero => {
-                    let Some(rest) = request::serve(&self.proxy, session).await else { return };
+            match (who, &self.native) {
+                (Who::Arriero, _) | (_, None) => {
+                    let Some(rest) = request::serve(&self.proxy, Box::new(session)).await else { return };
                     let (connection, next) = rest.into_parts();
                     (stream, begun) = (connection, next.unwrap_or_default());
                 }
-                Who::Another => {
-                    let Some(rest) = self.native.process_new_http(*session, &stopping).await else { return };
+                (Who::Another, Some(native)) => {
+                    let Some(rest) = native.process_new_http(session, &stopping).await else { return };
                     (stream, _) = rest.consume();
                 }
             }
+            too_long.as_mut().reset(Instant::now() + KEEPALIVE);
         }
     }
 
@@ -98,7 +104,7 @@ impl Port {
         if begun.is_empty() {
             return None;
         }
-        if self.proxy.passthrough.is_none() {
+        if self.native.is_none() {
             return Some(Who::Arriero);
         }
         let mut request = httparse::Request::new(&mut []);
@@ -124,7 +130,9 @@ impl ServerApp for Port {
     /// Waits for the connections; what ends those that run is the end of their requests.
     async fn cleanup(&self) {
         self.connections.close();
-        self.native.http_cleanup().await;
+        if let Some(native) = &self.native {
+            native.http_cleanup().await;
+        }
         self.connections.wait().await;
     }
 }

@@ -44,9 +44,8 @@ fn noise_under(mut constraint: Constraint, seed: u64) -> Option<String> {
                 (uniform(seed ^ 99, position * 1000 + token) * 4.0) as f32 + bias
             })
             .collect();
-        let token = sampler.sample(&settings, &logits, &[], position, |logits| {
-            constraint.restrict(logits).unwrap();
-        })?;
+        let mut restrict = |logits: &mut [f32]| constraint.restrict(logits).unwrap();
+        let token = sampler.sample(&settings, &logits, &[], position, Some(&mut restrict))?;
         constraint.accept(token).unwrap();
         if token != END {
             bytes.extend_from_slice(&words[token as usize]);

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::generation::Options;
 
 /// Nothing cut, nothing penalised, temperature 1.
 fn plain() -> Settings {
@@ -15,7 +16,7 @@ fn plain() -> Settings {
 }
 
 fn sample(settings: &Settings, logits: &[f32], position: u64) -> Option<Token> {
-    Sampler::default().sample(settings, logits, &[], position, |_| {})
+    Sampler::default().sample(settings, logits, &[], position, None)
 }
 
 /// All tokens that come up over many positions.
@@ -129,7 +130,7 @@ fn cuts_apply_in_order_on_what_the_one_before_left() {
 fn penalties_look_at_the_window_alone() {
     let greedy = Settings { temperature: 0.0, repeat_penalty: 2.0, repeat_last_n: 2, ..plain() };
     let next = |settings: &Settings, history: &[Token]| {
-        Sampler::default().sample(settings, &[3.0, 2.0, -1.0], history, 0, |_| {})
+        Sampler::default().sample(settings, &[3.0, 2.0, -1.0], history, 0, None)
     };
     assert_eq!(next(&greedy, &[0]), Some(1));
     assert_eq!(next(&greedy, &[0, 2, 2]), Some(0));
@@ -145,7 +146,7 @@ fn penalties_look_at_the_window_alone() {
 fn a_bias_comes_before_the_penalties_and_can_force_or_forbid() {
     let greedy = |options: Options| {
         let settings = Settings::new(&Options { temperature: Some(0.0), ..options }, 4096);
-        Sampler::default().sample(&settings, &[3.0, 2.0, -1.0], &[2], 0, |_| {})
+        Sampler::default().sample(&settings, &[3.0, 2.0, -1.0], &[2], 0, None)
     };
     let bias = |bias: &[(Token, f32)]| Options { logit_bias: Some(bias.to_vec()), ..Options::default() };
     assert_eq!(greedy(bias(&[(0, -100.0)])), Some(1));
@@ -197,7 +198,7 @@ fn top_n_sigma_keeps_what_is_near_the_best() {
 
 #[test]
 fn what_is_not_allowed_is_never_sampled() {
-    let only_two = |logits: &mut [f32]| {
+    let mut only_two = |logits: &mut [f32]| {
         for (id, logit) in logits.iter_mut().enumerate() {
             if id != 2 {
                 *logit = f32::NEG_INFINITY;
@@ -206,10 +207,10 @@ fn what_is_not_allowed_is_never_sampled() {
     };
     for temperature in [0.0, 1.0] {
         let settings = Settings { temperature, top_k: 40, ..plain() };
-        let token = Sampler::default().sample(&settings, &[9.0, 8.0, -5.0], &[], 0, only_two);
+        let token = Sampler::default().sample(&settings, &[9.0, 8.0, -5.0], &[], 0, Some(&mut only_two));
         assert_eq!(token, Some(2));
-        let none = |logits: &mut [f32]| logits.fill(f32::NEG_INFINITY);
-        assert_eq!(Sampler::default().sample(&settings, &[9.0, 8.0], &[], 0, none), None);
+        let mut none = |logits: &mut [f32]| logits.fill(f32::NEG_INFINITY);
+        assert_eq!(Sampler::default().sample(&settings, &[9.0, 8.0], &[], 0, Some(&mut none)), None);
     }
 }
 

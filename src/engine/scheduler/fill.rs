@@ -1,11 +1,12 @@
 //! What goes into a step: whose turn it is, how many tokens of prompts, what is guessed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Scheduler, Share};
 use crate::engine::budget;
 use crate::engine::model::llama_token;
 use crate::engine::pace::Reading;
+use crate::engine::sequence::Sequence;
 use crate::engine::slot::Slot;
 
 /// Requests that start within this time are a burst.
@@ -24,13 +25,15 @@ impl Scheduler<'_> {
         })
     }
 
-    /// Fills the batch with what the next step computes.
-    pub(super) fn fill_batch(&mut self) -> Result<Vec<Share>, String> {
+    /// Fills the batch with what the next step computes, while so much is being read.
+    pub(super) fn fill_batch(&mut self, reading: Reading) -> Result<Vec<Share>, String> {
         self.batch.clear();
         self.adapt()?;
-        let mut portions = self.portions();
+        let mut portions = self.portions(reading);
         portions.sort_unstable();
-        self.guess(&portions);
+        if reading.prompts == 0 {
+            self.guess(&portions);
+        }
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 
@@ -49,46 +52,50 @@ impl Scheduler<'_> {
 
     /// Slots that can be computed with the adapter that is applied, and how many tokens each gets: one where it generates; of the
     /// prompts, what there is room for.
-    fn portions(&self) -> Vec<(usize, usize)> {
-        let is_reading = |index: usize| self.slots[index].is_reading();
+    fn portions(&self, reading: Reading) -> Vec<(usize, usize)> {
         let is_adapted = |index: &usize| self.slots[*index].adapter() == self.adapter;
-        let (reading, mut generating): (Vec<usize>, Vec<usize>) =
-            self.ready().filter(is_adapted).partition(|&index| is_reading(index));
-        generating.retain(|&index| !self.waits_for_burst(index));
-        let mut room = self.room(generating.len());
-        if self.ready().any(|index| !is_reading(index) && !self.waits_for_burst(index)) {
-            // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
-            room = room.min(self.pace.tokens(self.reading()));
+        if reading.prompts == 0 {
+            return self.ready().filter(is_adapted).map(|slot| (slot, 1)).collect();
         }
-        let prompts: Vec<_> =
-            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
-        let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
+        let burst = self.burst();
+        let (mut prompts, mut generating): (Vec<usize>, Vec<usize>) =
+            self.ready().partition(|&index| self.slots[index].is_reading());
+        generating.retain(|&index| !self.waits_for(&burst, index));
+        let is_alone = generating.is_empty();
+        prompts.retain(is_adapted);
+        generating.retain(is_adapted);
+        let mut room = self.room(generating.len());
+        if !is_alone {
+            // A full batch of prompt takes many times as long as a token, and every stream would stand still for it.
+            room = room.min(self.pace.tokens(reading));
+        }
+        let unread: Vec<_> =
+            prompts.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
+        let read = prompts.into_iter().zip(budget::divide(&unread, room)).filter(|&(_, tokens)| tokens > 0);
         generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
+    }
+
+    /// When the prompts that are being read and are short have started; none if all that is unread is not through soon.
+    fn burst(&self) -> Vec<Instant> {
+        let batch = self.settings.batch as usize;
+        let reading = || self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
+        if reading().map(Slot::unread).sum::<usize>() > SOON * batch {
+            return Vec::new();
+        }
+        let short =
+            reading().filter_map(|slot| slot.sequence.as_ref()).filter(|it| it.to_read() <= batch / 2);
+        short.map(Sequence::started).collect()
     }
 
     /// Whether a sequence lets others of its burst be read first: each of its tokens would make them wait for their first one, and
     /// all together, with prompts as short as these, are through soon.
-    fn waits_for_burst(&self, index: usize) -> bool {
-        let Some(own) = &self.slots[index].sequence else { return false };
-        let batch = self.settings.batch as usize;
-        let reading = self.ready().map(|index| &self.slots[index]).filter(|slot| slot.is_reading());
-        let (mut unread, mut came_together) = (0, false);
-        for slot in reading {
-            unread += slot.unread();
-            came_together |= slot.sequence.as_ref().is_some_and(|other| {
-                let (later, earlier) =
-                    (own.started().max(other.started()), own.started().min(other.started()));
-                later - earlier < BURST && other.to_read() <= batch / 2
-            });
-        }
-        came_together && unread <= SOON * batch
+    fn waits_for(&self, burst: &[Instant], index: usize) -> bool {
+        let Some(own) = self.slots[index].sequence.as_ref().map(Sequence::started) else { return false };
+        burst.iter().any(|&other| own.max(other) - own.min(other) < BURST)
     }
 
-    /// Has guessed what comes after the tokens of a step, where no prompt is being read: those would wait for it.
+    /// Has guessed what comes after the tokens of a step. Not beside prompts: those would wait for it.
     fn guess(&mut self, portions: &[(usize, usize)]) {
-        if self.reading().prompts > 0 {
-            return;
-        }
         let generating: Vec<usize> = portions.iter().map(|&(slot, _)| slot).collect();
         let room = self.room(generating.len());
         self.speculation.guess(&mut self.slots, &generating, room);

@@ -80,16 +80,23 @@ impl Store {
     /// The snapshot that spares reading most of `prompt`, if that is worth it. `held`: so many of its tokens need not be read in
     /// any case. The last one always is.
     pub fn find(&self, prompt: &[Token], held: usize) -> Option<Found> {
+        let least = held + self.settings.min_tokens as usize;
+        if prompt.len() <= least {
+            // So are most, and none of them waits for the disk.
+            return None;
+        }
         self.look();
         let known = self.known();
         let candidates = known.iter().filter_map(|(name, tokens)| Some((name, tokens.as_ref()?)));
         let (name, tokens) = candidates.max_by_key(|(_, tokens)| self.spared(tokens, prompt))?;
-        let is_worth_it = self.spared(tokens, prompt) >= held + self.settings.min_tokens as usize;
-        is_worth_it.then(|| Found { name: name.clone(), tokens: tokens.clone() })
+        (self.spared(tokens, prompt) >= least).then(|| Found { name: name.clone(), tokens: tokens.clone() })
     }
 
     /// Whether so much of `tokens` is in no snapshot that they are worth one.
     pub fn lacks(&self, tokens: &[Token]) -> bool {
+        if tokens.len() < self.settings.min_tokens as usize {
+            return false;
+        }
         self.look();
         let known = self.known();
         let most = known.values().flatten().map(|held| self.covered(held, tokens)).max().unwrap_or(0);

@@ -119,13 +119,13 @@ impl<'a> Speculation<'a> {
     }
 
     /// A step with a token of each stream, and so many guessed for each, took this long.
-    pub fn observe(&mut self, guessed: &[usize], took: Duration) {
-        let mut lengths = guessed.iter().copied().filter(|&length| length > 0);
+    pub fn observe(&mut self, guessed: impl Iterator<Item = usize> + Clone, took: Duration) {
+        let mut lengths = guessed.clone().filter(|&length| length > 0);
         let length = lengths.next().unwrap_or(0);
         // Others are computed in pieces that tell little.
         if lengths.clone().all(|other| other == length) {
             let guessing = usize::from(length > 0) + lengths.count();
-            self.worth.observe(Shape { streams: guessed.len(), guessing, length }, took);
+            self.worth.observe(Shape { streams: guessed.count(), guessing, length }, took);
         }
     }
 }
