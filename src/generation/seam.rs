@@ -57,6 +57,9 @@ pub struct Spec {
     /// LoRA adapters that requests may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
+    /// The GGUF file that makes of images what the model can read; absent: it sees none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<std::path::PathBuf>,
     /// Layers on the GPU; -1: all that fit.
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.

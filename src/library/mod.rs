@@ -62,6 +62,8 @@ struct Version {
     path: PathBuf,
     modified: SystemTime,
     size: u64,
+    /// Time and size of its projector.
+    projector: Option<(SystemTime, u64)>,
 }
 
 impl Library {
@@ -188,13 +190,20 @@ impl Model {
 
     fn look(&self) -> Result<Version, String> {
         let path = self.file()?;
-        let facts = path.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
-        if !facts.is_file() {
-            return Err(format!("{}: not a file", path.display()));
-        }
-        let modified = facts.modified().map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Version { name: self.name.clone(), modified, size: facts.len(), path })
+        let (modified, size) = look(&path)?;
+        let projector = self.config.projector.as_deref().map(look).transpose()?;
+        Ok(Version { name: self.name.clone(), path, modified, size, projector })
     }
+}
+
+/// Time and size of a file. Errors in words.
+fn look(path: &Path) -> Result<(SystemTime, u64), String> {
+    let in_words = |error| format!("{}: {error}", path.display());
+    let facts = path.metadata().map_err(in_words)?;
+    if !facts.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    Ok((facts.modified().map_err(in_words)?, facts.len()))
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Mann
         kv_type: config.kv_type,
         pooling: config.pooling,
         adapters: config.adapters.iter().map(|(name, adapter)| adapter.spec(name)).collect(),
+        projector: config.projector.clone(),
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
         sandbox: manner.sandbox,

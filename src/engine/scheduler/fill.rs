@@ -61,7 +61,7 @@ impl Scheduler<'_> {
             room = room.min(self.pace.tokens(self.reading()));
         }
         let prompts: Vec<_> =
-            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
+            reading.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].readable())).collect();
         let read = reading.into_iter().zip(budget::divide(&prompts, room)).filter(|&(_, tokens)| tokens > 0);
         generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
     }
