@@ -11,7 +11,7 @@ mod packaging;
 mod adapters;
 #[cfg(feature = "engine")]
 mod burst;
-#[cfg(feature = "engine")]
+#[cfg(feature = "vision")]
 mod clients;
 #[cfg(feature = "engine")]
 mod conf;
@@ -39,6 +39,8 @@ mod metrics;
 mod ollama_api;
 #[cfg(feature = "engine")]
 mod openai_api;
+#[cfg(feature = "vision")]
+mod png;
 #[cfg(feature = "engine")]
 mod port;
 #[cfg(feature = "engine")]
@@ -57,3 +59,5 @@ mod snapshots;
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;
+#[cfg(feature = "vision")]
+mod vision;
