@@ -119,6 +119,12 @@ pub enum Error {
         /// What was seen; for the log alone.
         reason: String,
     },
+    /// A model that is known, and that no node serves now.
+    #[error("no node serves model '{model}' at the moment")]
+    NoNode {
+        /// As [`crate::library::Library::canonical`] spells it.
+        model: String,
+    },
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
     DeadlineExceeded,
@@ -178,6 +184,7 @@ impl Error {
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::LoadTimeout { .. }
+            | Self::NoNode { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::LoadFailed { .. } | Self::NodeLost { .. } | Self::Internal { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -220,6 +227,7 @@ impl Error {
             },
             Self::NodeLost { .. } => "node_lost",
             Self::Unreachable { .. } => "unreachable",
+            Self::NoNode { .. } => "no_node",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
@@ -250,7 +258,7 @@ impl Error {
         match self {
             Self::QueueFull { retry_after } => Some(*retry_after),
             Self::QueueTimeout { .. } | Self::ShuttingDown => Some(Duration::from_secs(1)),
-            Self::LoadTimeout { .. } => Some(Duration::from_secs(5)),
+            Self::LoadTimeout { .. } | Self::NoNode { .. } => Some(Duration::from_secs(5)),
             Self::Node(Failure { code: FailureCode::Unavailable, .. }) => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -7,6 +7,7 @@
 //! Stages in parentheses are not built yet; their places are marked in `Dispatch::fly` and `Dispatch::on_a_node`. A
 //! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
 
+mod catalog;
 mod config;
 mod describe;
 mod exchange;
@@ -14,26 +15,27 @@ mod place;
 mod settings;
 mod snapshot;
 mod target;
+mod work;
 
-use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 pub use config::RetryConfig;
 pub use target::Target;
 
+use catalog::Catalog;
 use place::Waited;
+use work::Seam;
 
-use crate::admission::{Gate, QueueConfig};
-use crate::dialect::{ModelCard, Question, Reply};
+use crate::admission::QueueConfig;
+use crate::dialect::{Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
 use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
-use crate::library::{self, Library};
-use crate::node::{NodeConfig, Pool};
+use crate::library::Library;
+use crate::node::Pool;
 use crate::routing::Strategy;
 use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
@@ -46,11 +48,8 @@ pub struct Dispatch {
     supervisor: Arc<Supervisor>,
     pool: Arc<Pool>,
     strategy: Box<dyn Strategy>,
-    /// By [`Target::name`].
-    gates: HashMap<String, Arc<Gate>>,
-    /// Models that only nodes of the config serve, by [`Target::name`].
-    remote: BTreeMap<Arc<str>, Arc<ModelCard>>,
-    upstream: Upstream,
+    catalog: Catalog,
+    upstream: Arc<Upstream>,
     retry: RetryConfig,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
@@ -79,8 +78,8 @@ pub struct Parts {
     pub queue: QueueConfig,
     /// The `retry` section.
     pub retry: RetryConfig,
-    /// The `nodes` section; its nodes are in the pool already, under [`Library::canonical`] names.
-    pub nodes: Vec<NodeConfig>,
+    /// The way to the nodes.
+    pub upstream: Arc<Upstream>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -88,37 +87,23 @@ pub struct Parts {
 impl Dispatch {
     /// Puts a gate in front of each model, as wide as its workers and nodes together.
     pub fn new(parts: Parts) -> Self {
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for model in parts.library.models() {
-            let parallel = usize::try_from(model.config.parallel).unwrap_or(usize::MAX);
-            places.insert(model.name.clone(), parallel.saturating_mul(model.config.replicas));
-        }
-        let mut remote = BTreeMap::new();
-        for node in &parts.nodes {
-            for model in node.models.iter().map(|model| parts.library.canonical(model)) {
-                if !places.contains_key(&model) {
-                    remote.insert(model.as_str().into(), Arc::new(library::elsewhere(&model)));
-                }
-                let places = places.entry(model).or_default();
-                *places = places.saturating_add(node.max_in_flight);
-            }
-        }
-        let gates = places
-            .into_iter()
-            .map(|(model, places)| (model, Arc::new(Gate::new(places, &parts.queue))))
-            .collect();
+        let catalog = Catalog::new(Arc::clone(&parts.library), Arc::clone(&parts.pool), parts.queue);
         Self {
             library: parts.library,
             supervisor: parts.supervisor,
             pool: parts.pool,
             strategy: parts.strategy,
-            gates,
-            remote,
-            upstream: Upstream::default(),
+            catalog,
+            upstream: parts.upstream,
             retry: parts.retry,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
         }
+    }
+
+    /// Looks again at what the nodes serve, after that has changed.
+    pub fn nodes_changed(&self) {
+        self.catalog.refresh();
     }
 
     /// Starts a generation and returns its first reader at once. The model stays loaded for it from now on.
@@ -154,8 +139,8 @@ impl Dispatch {
     ) -> Result<(Embeddings, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        let exchange = self.exchange("/embed", &embedding)?;
-        let (embeddings, route): (Embeddings, _) = self.on_a_node(target, claim, exchange).await?;
+        let exchange = self.asking(embedding);
+        let (embeddings, route) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
     }
@@ -169,8 +154,8 @@ impl Dispatch {
     ) -> Result<(Scores, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         ranking.model = target.name.to_string();
-        let exchange = self.exchange("/rank", &ranking)?;
-        let (scores, route): (Scores, _) = self.on_a_node(target, claim, exchange).await?;
+        let exchange = self.asking(ranking);
+        let (scores, route) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
         Ok((scores, route))
     }
@@ -181,37 +166,31 @@ impl Dispatch {
         let waited = Waited::default();
         Ok(match question {
             Question::Tokenize(text) => {
-                let exchange = self.exchange("/tokenize", &text)?;
+                let exchange = self.ask_workers("/tokenize", text);
                 let (tokens, route) = self.attempts(target, waited, exchange).await?;
                 (Reply::Tokens(tokens), route)
             }
             Question::Detokenize(tokens) => {
-                let exchange = self.exchange("/detokenize", &tokens)?;
+                let exchange = self.ask_workers("/detokenize", tokens);
                 let (text, route) = self.attempts(target, waited, exchange).await?;
                 (Reply::Text(text), route)
             }
             Question::Render(mut generation) => {
                 generation.model = target.name.to_string();
-                let exchange = self.exchange("/render", &generation)?;
+                let exchange = self.ask_workers("/render", generation);
                 let (text, route) = self.attempts(target, waited, exchange).await?;
                 (Reply::Text(text), route)
             }
         })
     }
 
-    fn exchange<T>(
-        &self,
-        path: &'static str,
-        body: &impl serde::Serialize,
-    ) -> Result<exchange::Ask<'_, T>, Error> {
-        let body = canonical(body)?;
-        Ok(exchange::Ask {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            path,
-            body,
-            answer: PhantomData,
-        })
+    fn asking<W>(&self, work: W) -> exchange::Ask<'_, W> {
+        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, work }
+    }
+
+    /// What only workers can be asked.
+    fn ask_workers<Q, A>(&self, path: &'static str, question: Q) -> exchange::Ask<'_, Seam<Q, A>> {
+        self.asking(Seam { path, question, answer: PhantomData })
     }
 
     /// Loads the model and waits until it is ready.
@@ -259,6 +238,7 @@ impl Dispatch {
             writer,
             generation,
             sent: Resume::default(),
+            is_exact: true,
         };
         let (done, exchange) = self.on_a_node(target, claim, exchange).await?;
         self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
@@ -282,8 +262,4 @@ impl Dispatch {
     fn count_guesses(&self, model: &str, result: &str, count: u64) {
         self.metrics.speculated_tokens.with_label_values(&[model, result]).inc_by(count);
     }
-}
-
-fn canonical(request: &impl serde::Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(request).map(Bytes::from).map_err(Error::internal)
 }

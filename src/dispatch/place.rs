@@ -8,10 +8,11 @@ use super::{Claim, Dispatch, Target};
 use crate::admission::Place;
 use crate::error::Error;
 use crate::flight::Route;
-use crate::generation::Priority;
+use crate::generation::{Failure, Priority};
 use crate::node::Node;
 use crate::routing::Candidate;
 use crate::telemetry::Counted;
+use crate::upstream::Fault;
 
 /// Pause before looking again for a node that the supervisor reported ready and that was gone a moment later.
 const LOST_AGAIN: Duration = Duration::from_millis(10);
@@ -74,8 +75,14 @@ impl Dispatch {
     ) -> Result<E::Answer, Error> {
         let mut tried: Vec<Arc<Node>> = Vec::new();
         let mut attempt = 1;
+        let mut last: Option<Fault> = None;
         loop {
-            let node = self.ready_node(target, &tried, &mut waited).await?;
+            let node = match self.ready_node(target, &tried, &exchange, &mut waited).await {
+                Ok(node) => node,
+                // That no other can go on is a consequence; what went wrong is the fault before it.
+                Err(error @ Error::Node(_)) => return Err(last.map_or(error, Error::from)),
+                Err(error) => return Err(error),
+            };
             let from = Instant::now();
             // A breaker will give its permit here.
             let fault = match exchange.run(Trip { node: &node, attempt, waited }).await {
@@ -91,13 +98,15 @@ impl Dispatch {
             self.metrics.retries.with_label_values(&[fault.reason()]).inc();
             tried.push(node);
             attempt += 1;
+            last = Some(fault);
         }
     }
 
     /// A place to run. The model is loaded first: whoever waits for that has a place in the line, but the patience of the
     /// line is not for loads, which have a limit of their own.
     async fn admit(&self, target: &Target, priority: Priority, waited: &mut Waited) -> Result<Place, Error> {
-        let gate = self.gates.get(&*target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
+        let gate =
+            self.catalog.gate(&target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
         let ticket = gate.line_up(priority)?;
         let _counted = Counted::new(self.metrics.queue_depth.with_label_values(&[&target.name]));
         let from = Instant::now();
@@ -117,17 +126,23 @@ impl Dispatch {
         &self,
         target: &Target,
         tried: &[Arc<Node>],
+        exchange: &impl Exchange,
         waited: &mut Waited,
     ) -> Result<Arc<Node>, Error> {
         let from = Instant::now();
         loop {
-            if let Some(node) = self.choose(self.pool.of(&target.name), tried) {
+            let (nodes, objection) = able(self.pool.of(&target.name), exchange);
+            if let Some(node) = self.choose(nodes, tried) {
                 waited.load += from.elapsed();
                 return Ok(node);
             }
-            match &target.model {
-                Some(model) => self.supervisor.ready(model).await?,
-                None => return Err(Error::NodeLost { reason: "no node serves this model".into() }),
+            match (&target.model, objection) {
+                // A worker would not do better, or there is none to be had.
+                (Some(_), Some((failure, true))) | (None, Some((failure, _))) => {
+                    return Err(Error::Node(failure));
+                }
+                (Some(model), _) => self.supervisor.ready(model).await?,
+                (None, None) => return Err(Error::NoNode { model: target.name.to_string() }),
             }
             if self.pool.of(&target.name).is_empty() {
                 tokio::time::sleep(LOST_AGAIN).await;
@@ -162,4 +177,21 @@ impl Dispatch {
             self.supervisor.suspect(node);
         }
     }
+}
+
+/// Those of `nodes` that can do it, and an objection of one that cannot, with whether it is a worker of this process.
+fn able(nodes: Vec<Arc<Node>>, exchange: &impl Exchange) -> (Vec<Arc<Node>>, Option<(Failure, bool)>) {
+    let mut objection: Option<(Failure, bool)> = None;
+    let mut able = nodes;
+    able.retain(|node| match exchange.objection(node) {
+        None => true,
+        Some(failure) => {
+            let is_worker = !node.is_remote();
+            if objection.as_ref().is_none_or(|(_, was_worker)| is_worker && !was_worker) {
+                objection = Some((failure, is_worker));
+            }
+            false
+        }
+    });
+    (able, objection)
 }

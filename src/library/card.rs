@@ -12,16 +12,23 @@ use crate::dialect::{Capability, Details, ModelCard};
 use crate::generation::ability;
 use crate::generation::seam::Pooling;
 use crate::gguf::{self, Detail, Header};
+use crate::node::protocol::Offer;
 
-/// The card of a model that only nodes serve: its name is all that is known of it.
-pub fn elsewhere(name: &str) -> ModelCard {
+/// The card of a model that only nodes serve: its name, and what the node says of it.
+pub fn elsewhere(name: &str, offer: Option<&Offer>) -> ModelCard {
+    let offer = offer.cloned().unwrap_or_default();
     ModelCard {
         name: name.to_owned(),
         modified: SystemTime::UNIX_EPOCH.into(),
-        size: 0,
+        size: offer.size,
         // Not left empty: `ollama list` cuts the first twelve digits off without looking.
-        digest: hex(Sha256::digest(name)),
-        details: Details::default(),
+        digest: if offer.digest.len() == 64 { offer.digest } else { hex(Sha256::digest(name)) },
+        details: Details {
+            family: offer.family,
+            parameter_size: offer.parameter_size,
+            quantization_level: offer.quantization,
+            ..Details::default()
+        },
         capabilities: Vec::new(),
         template: String::new(),
         system: String::new(),
@@ -246,9 +253,9 @@ mod tests {
 
     #[test]
     fn a_model_elsewhere_has_a_name_and_an_identity_and_claims_nothing() {
-        let card = elsewhere("m");
+        let card = elsewhere("m", None);
         assert_eq!((card.name.as_str(), card.size, card.digest.len()), ("m", 0, 64));
-        assert_ne!(card.digest, elsewhere("n").digest);
+        assert_ne!(card.digest, elsewhere("n", None).digest);
         assert!(card.capabilities.is_empty() && card.model_info.is_empty());
     }
 

@@ -109,6 +109,11 @@ impl Library {
         self.by_key.get(&key).map_or(key, |named| named.model.name.clone())
     }
 
+    /// The same for a name from elsewhere; `None`: clients cannot ask for it.
+    pub fn known_as(&self, name: &str) -> Option<String> {
+        name::key(name).map(|_| self.canonical(name))
+    }
+
     /// Reads every card, so that no request has to wait for one. Blocks on the disk. What is wrong with a file is said when
     /// it is asked for.
     pub fn warm(&self) {

@@ -1,15 +1,28 @@
-//! Nodes: whatever can run a generation. Today co-located workers and other processes that speak the worker protocol over
-//! a unix socket; remote protocols come with `nodes:` of other kinds.
+//! Nodes: whatever can run a generation. Co-located workers, and remote nodes, which differ in their [`protocol`] and nowhere else.
 
+mod access;
 mod config;
+mod dns;
+mod endpoint;
+mod keeper;
 mod pool;
+pub mod protocol;
+mod signal;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-pub use config::NodeConfig;
+pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
+pub use config::{NodeConfig, NodeTls, Served};
+pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
+pub use keeper::Keeper;
 pub use pool::Pool;
+pub use signal::{Resident, Signal};
+
+use protocol::{Offer, Protocol, ProtocolName};
 
 /// One place where generations of one or more models can run. A restarted worker is a new node with a new incarnation.
 #[derive(Debug)]
@@ -17,18 +30,131 @@ pub struct Node {
     /// Such as `demo-0`; the label in metrics and in `X-Arriero-Node`.
     pub name: Arc<str>,
     /// Where it listens.
-    pub socket: PathBuf,
-    /// Differs between a worker and its replacement, so that pooled connections are never inherited.
+    pub endpoint: Endpoint,
+    /// Differs between a worker and its replacement, and between remote nodes, so that pooled connections are never inherited.
     pub incarnation: u64,
-    /// Sequences it can run at once.
+    /// Sequences it can run at once, or may be given.
     pub parallel: usize,
+    /// How it is spoken to.
+    pub protocol: &'static dyn Protocol,
+    /// What it takes to be let in.
+    pub access: Access,
+    /// What routing may go by.
+    pub standing: Standing,
+    /// What it serves and what it says of that, by our names; not of workers, whose models are the library's.
+    models: RwLock<HashMap<String, Offer>>,
+    signal: RwLock<Signal>,
     in_flight: AtomicUsize,
 }
 
+/// What the config says of a node that routing may go by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Its share, relative to those of others; at least 1.
+    pub weight: u32,
+    /// Where it is, by name; empty: not told.
+    pub zone: String,
+    /// Where it is: latitude and longitude in degrees.
+    pub location: Option<(f64, f64)>,
+    /// Lower ones come first.
+    pub tier: u32,
+    /// What it costs, relative to others.
+    pub cost: f64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { weight: 1, zone: String::new(), location: None, tier: 0, cost: 0.0 }
+    }
+}
+
+/// Remote nodes count from here, far from the incarnations of workers.
+const FIRST_REMOTE: u64 = 1 << 63;
+static NEXT_REMOTE: AtomicU64 = AtomicU64::new(FIRST_REMOTE);
+
 impl Node {
-    /// A node with nothing in flight.
+    /// A worker with nothing in flight.
     pub fn new(name: impl Into<Arc<str>>, socket: PathBuf, incarnation: u64, parallel: usize) -> Self {
-        Self { name: name.into(), socket, incarnation, parallel, in_flight: AtomicUsize::new(0) }
+        Self {
+            name: name.into(),
+            endpoint: Endpoint::Unix(socket),
+            incarnation,
+            parallel,
+            protocol: ProtocolName::Worker.protocol(),
+            access: Access::default(),
+            standing: Standing::default(),
+            models: RwLock::default(),
+            signal: RwLock::default(),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// The node of an entry of `nodes`.
+    pub fn remote(config: &NodeConfig) -> Result<Self, NodeFault> {
+        Ok(Self {
+            endpoint: Endpoint::parse(&config.url)?,
+            protocol: config.protocol.protocol(),
+            access: config.access()?,
+            standing: config.standing(),
+            ..Self::new(
+                config.name.as_str(),
+                PathBuf::new(),
+                NEXT_REMOTE.fetch_add(1, Ordering::Relaxed),
+                config.max_in_flight,
+            )
+        })
+    }
+
+    /// The node at one of the addresses of an entry's name.
+    fn at(self, instance: &dns::Instance) -> Self {
+        let mut node = self;
+        node.name = format!("{}/{}", node.name, instance.address).into();
+        if let Endpoint::Tcp(host) = &mut node.endpoint {
+            host.address = Some(instance.address);
+        }
+        node.standing.weight = instance.weight.unwrap_or(node.standing.weight);
+        node.standing.tier = node.standing.tier.saturating_add(instance.priority);
+        node
+    }
+
+    /// Whether it is a process that this Arriero does not own.
+    pub fn is_remote(&self) -> bool {
+        self.incarnation >= FIRST_REMOTE
+    }
+
+    /// What the node calls `model`.
+    pub fn name_of(&self, model: &str) -> String {
+        self.offer(model).map_or_else(|| model.to_owned(), |offer| offer.name)
+    }
+
+    /// What it says of `model`.
+    pub fn offer(&self, model: &str) -> Option<Offer> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Our name of what the node calls `theirs`.
+    pub fn model_of(&self, theirs: &str) -> Option<String> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.iter().find(|(_, offer)| offer.name == theirs).map(|(name, _)| name.clone())
+    }
+
+    /// Learns what it serves, by our names. Whether that is something else than before.
+    pub fn set_models(&self, models: HashMap<String, Offer>) -> bool {
+        let mut known = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = *known != models;
+        *known = models;
+        is_other
+    }
+
+    /// What it last said of its load; `None` if that is unknown or too old to be believed.
+    pub fn signal(&self) -> Option<Signal> {
+        let signal = self.signal.read().unwrap_or_else(PoisonError::into_inner);
+        signal.fresh(Instant::now()).cloned()
+    }
+
+    /// Takes what it says of its load.
+    pub fn set_signal(&self, signal: Signal) {
+        *self.signal.write().unwrap_or_else(PoisonError::into_inner) = signal;
     }
 
     /// Exchanges running.
@@ -41,6 +167,20 @@ impl Node {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { node: Arc::clone(self) }
     }
+}
+
+/// Why there is no node for an entry of the config.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFault {
+    /// Its URL.
+    #[error(transparent)]
+    Endpoint(#[from] NoEndpoint),
+    /// Its certificates or key.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// This system does not say where its name servers are.
+    #[error("names cannot be looked up: {0}")]
+    Dns(String),
 }
 
 /// One exchange on a node; dropping it takes it off the count.

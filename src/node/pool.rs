@@ -30,6 +30,24 @@ impl Pool {
         self.read().get(model).cloned().unwrap_or_default()
     }
 
+    /// Lets `node` take requests for `models` and for no others.
+    pub fn serve(&self, node: &Arc<Node>, models: &[String]) {
+        let mut pool = self.write();
+        for nodes in pool.values_mut() {
+            nodes.retain(|known| !Arc::ptr_eq(known, node));
+        }
+        pool.retain(|_, nodes| !nodes.is_empty());
+        for model in models {
+            pool.entry(model.clone()).or_default().push(Arc::clone(node));
+        }
+    }
+
+    /// The models that a node takes requests for now.
+    pub fn models(&self) -> Vec<String> {
+        let pool = self.read();
+        pool.iter().filter(|(_, nodes)| !nodes.is_empty()).map(|(model, _)| model.clone()).collect()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Vec<Arc<Node>>>> {
         self.nodes.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -12,10 +12,11 @@ use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
-use crate::node::{Node, NodeConfig, Pool};
+use crate::node::{Keeper, Pool};
 use crate::proxy::{Access, Proxy, Readiness};
 use crate::routing;
 use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
 use crate::worker::Supervisor;
 
 /// Everything that outlives a request.
@@ -23,6 +24,7 @@ pub(super) struct Heart {
     config: Config,
     pub(super) library: Arc<Library>,
     pool: Arc<Pool>,
+    pub(super) keeper: Arc<Keeper>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
@@ -36,8 +38,13 @@ impl Heart {
     pub(super) fn new(config: Config, dir: &Path) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let library = Arc::new(Library::open(config.models.clone(), dir));
-        let pool = Arc::new(Pool::default());
-        add_nodes(&pool, &library, &config.nodes);
+        let (pool, upstream) = (Arc::new(Pool::default()), Arc::new(Upstream::default()));
+        let mut keeper = Keeper::new(Arc::clone(&pool), Arc::clone(&upstream));
+        for node in &config.nodes {
+            let names = Arc::clone(&library);
+            let canonical = Arc::new(move |name: &str| names.known_as(name));
+            keeper.add(node, canonical).map_err(|fault| format!("nodes: {}: {fault}", node.name))?;
+        }
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
@@ -55,12 +62,25 @@ impl Heart {
             strategy: routing::build(&config.routing),
             queue: config.queue.clone(),
             retry: config.retry.clone(),
-            nodes: config.nodes.clone(),
+            upstream,
             metrics: Arc::clone(&metrics),
         }));
+        let changed = Arc::clone(&dispatch);
+        keeper.on_change(move || changed.nodes_changed());
         let (active, draining) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
         let readiness = readiness(&draining, &library, &pool, &supervisor);
-        Ok(Self { config, library, pool, supervisor, dispatch, metrics, active, draining, readiness })
+        Ok(Self {
+            config,
+            library,
+            pool,
+            keeper: Arc::new(keeper),
+            supervisor,
+            dispatch,
+            metrics,
+            active,
+            draining,
+            readiness,
+        })
     }
 
     pub(super) fn proxy(&self, address: SocketAddr) -> Proxy {
@@ -115,14 +135,4 @@ fn readiness(
         let names: Vec<_> = preloaded.iter().map(|model| model.name.as_str()).collect();
         Err(format!("loading {}", names.join(", ")))
     })
-}
-
-fn add_nodes(pool: &Pool, library: &Library, nodes: &[NodeConfig]) {
-    for config in nodes {
-        let Some(socket) = config.socket() else { continue };
-        let node = Arc::new(Node::new(config.name.as_str(), socket, 0, config.max_in_flight));
-        for model in &config.models {
-            pool.add(&library.canonical(model), Arc::clone(&node));
-        }
-    }
 }

@@ -75,6 +75,10 @@ async fn run(
         let supervisor = Arc::clone(&heart.supervisor);
         async move { supervisor.run().await }
     });
+    let keeping = tokio::spawn({
+        let keeper = Arc::clone(&heart.keeper);
+        async move { keeper.run().await }
+    });
     let (stop, stopping) = watch::channel(false);
     let mut serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
     // Answers to the very end, so that the drain can be watched.
@@ -112,6 +116,7 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
         tracing::warn!("clients were still being written to");
     }
+    keeping.abort();
     stop_admin.cancel();
     warming.abort();
     tracing::info!("stopped");

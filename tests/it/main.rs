@@ -36,6 +36,8 @@ mod load;
 #[cfg(feature = "engine")]
 mod metrics;
 #[cfg(feature = "engine")]
+mod nodes;
+#[cfg(feature = "engine")]
 mod ollama_api;
 #[cfg(feature = "engine")]
 mod openai_api;

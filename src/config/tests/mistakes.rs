@@ -117,11 +117,11 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             vec!["a.yaml:1:64: nodes[0].max_in_flight: must be at most 1000000, found 9223372036854775807"],
         ),
         (
-            "nodes: [{ name: a, url: http://b, models: [], max_in_flight: 0 }]",
+            "nodes: [{ name: a, url: ftp://b, models: [], max_in_flight: 0 }]",
             vec![
-                "a.yaml:1:25: nodes[0].url: expected unix:/path/of/socket, found \"http://b\"",
-                "a.yaml:1:35: nodes[0].models: must name at least one model",
-                "a.yaml:1:62: nodes[0].max_in_flight: must be at least 1, found 0",
+                "a.yaml:1:25: nodes[0].url: expected http://host:port, https://host:port, unix:/path/of/socket or dns+http://host:port, found \"ftp://b\"",
+                "a.yaml:1:34: nodes[0].models: must name at least one model, for a worker does not say which it has",
+                "a.yaml:1:61: nodes[0].max_in_flight: must be at least 1, found 0",
             ],
         ),
         (

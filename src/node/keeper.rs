@@ -1,0 +1,234 @@
+//! [`Keeper`]: keeps what is known of remote nodes up to date: which models each has, and how loaded it is.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::future::{AbortHandle, abortable, join_all};
+use futures::stream::FuturesUnordered;
+use pingora::lb::Backends;
+
+use super::dns::{Dns, Instance};
+use super::protocol::Offer;
+use super::{Endpoint, Host, Node, NodeConfig, NodeFault, Pool, Served, Signal};
+use crate::upstream::{Fault, Upstream};
+
+/// How often a node is asked how loaded it is.
+const SIGNAL: Duration = Duration::from_secs(2);
+/// What it may take to answer a question of the keeper's.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most models of a node: each has a line in lists and metrics of its own.
+const MOST_MODELS: usize = 1000;
+
+/// How Arriero spells a model's name; `None`: clients cannot ask for it.
+pub type Canonical = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Asks remote nodes what they have and how they are, and puts them into the pool for what they serve.
+pub struct Keeper {
+    pool: Arc<Pool>,
+    upstream: Arc<Upstream>,
+    kept: Vec<Kept>,
+    names: Vec<Name>,
+    changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// One node. Dropping it takes the node out of the pool.
+struct Kept {
+    node: Arc<Node>,
+    pool: Arc<Pool>,
+    /// What the config says it serves; empty: it is asked.
+    served: Served,
+    canonical: Canonical,
+    refresh: Duration,
+}
+
+/// A name behind which DNS has nodes.
+struct Name {
+    config: NodeConfig,
+    canonical: Canonical,
+    backends: Backends,
+}
+
+impl Keeper {
+    /// Keeps nothing yet.
+    pub fn new(pool: Arc<Pool>, upstream: Arc<Upstream>) -> Self {
+        Self { pool, upstream, kept: Vec::new(), names: Vec::new(), changed: OnceLock::new() }
+    }
+
+    /// Adds the node of an entry of `nodes`, which takes requests for the models of the config at once; or the name whose nodes will
+    /// be looked up.
+    pub fn add(&mut self, config: &NodeConfig, canonical: Canonical) -> Result<(), NodeFault> {
+        let node = Node::remote(config)?;
+        match &node.endpoint {
+            Endpoint::Tcp(host @ Host { each: Some(each), .. }) => {
+                let dns = Dns::new(host, *each).map_err(|error| NodeFault::Dns(error.to_string()))?;
+                let backends = Backends::new(Box::new(dns));
+                self.names.push(Name { config: config.clone(), canonical, backends });
+            }
+            _ => self.kept.push(Kept::new(node, config, canonical, &self.pool)),
+        }
+        Ok(())
+    }
+
+    /// Calls `changed` whenever a node serves other models than before.
+    pub fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
+        // A second call is a bug of no consequence: the first one stands.
+        let _ = self.changed.set(Box::new(changed));
+    }
+
+    fn tell_change(&self) {
+        self.changed.get().iter().for_each(|changed| changed());
+    }
+
+    /// Asks all nodes over and over; never ends. Dropping it stops asking.
+    pub async fn run(&self) {
+        let nodes = join_all(self.kept.iter().map(|kept| self.follow(kept)));
+        let names = join_all(self.names.iter().map(|name| self.follow_name(name)));
+        tokio::join!(nodes, names, std::future::pending::<()>());
+    }
+
+    /// Looks a name up over and over, and follows the nodes that it has at the time.
+    async fn follow_name(&self, name: &Name) {
+        let mut followed: HashMap<Instance, AbortHandle> = HashMap::new();
+        let mut following = FuturesUnordered::new();
+        loop {
+            if let Err(error) = name.backends.update(|_| {}).await {
+                tracing::warn!(node = name.config.name, %error, "a name cannot be looked up; its nodes stay what they were");
+            }
+            let backends = name.backends.get_backend();
+            let found: HashSet<_> = backends.iter().filter_map(Instance::of).collect();
+            followed.retain(|instance, handle| {
+                let is_there = found.contains(instance);
+                if !is_there {
+                    handle.abort();
+                }
+                is_there
+            });
+            for instance in found {
+                let Entry::Vacant(entry) = followed.entry(instance) else { continue };
+                // The entry was sound when it was added; its files may be gone since.
+                let Ok(node) = Node::remote(&name.config) else { continue };
+                let kept =
+                    Kept::new(node.at(entry.key()), &name.config, Arc::clone(&name.canonical), &self.pool);
+                let (task, handle) = abortable(async move { self.follow(&kept).await });
+                following.push(task);
+                entry.insert(handle);
+            }
+            self.tell_change();
+            let next = tokio::time::sleep(jittered(name.config.refresh));
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    () = &mut next => break,
+                    // One that was let go has left the pool.
+                    Some(_) = following.next() => self.tell_change(),
+                }
+            }
+        }
+    }
+
+    async fn follow(&self, kept: &Kept) {
+        tokio::join!(self.follow_models(kept), self.follow_load(kept));
+    }
+
+    async fn follow_models(&self, kept: &Kept) {
+        let mut was_told = true;
+        loop {
+            let found = self.offers(&kept.node).await;
+            if let Err(fault) = &found {
+                // Once, not for every look.
+                if std::mem::take(&mut was_told) {
+                    tracing::warn!(node = %kept.node.name, %fault, "a node does not tell its models");
+                }
+            } else if !std::mem::replace(&mut was_told, true) {
+                tracing::info!(node = %kept.node.name, "a node tells its models again");
+            }
+            if kept.learn(found.unwrap_or_default()) {
+                self.tell_change();
+            }
+            tokio::time::sleep(jittered(kept.refresh)).await;
+        }
+    }
+
+    /// What the node has; none for a protocol that does not tell.
+    async fn offers(&self, node: &Node) -> Result<Vec<Offer>, Fault> {
+        let Some(request) = node.protocol.ask_offers() else { return Ok(Vec::new()) };
+        let body = within(self.upstream.ask(node, request)).await?;
+        node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))
+    }
+
+    async fn follow_load(&self, kept: &Kept) {
+        let node = &kept.node;
+        loop {
+            let mut answers = Vec::new();
+            for request in node.protocol.ask_signal() {
+                answers.push(within(self.upstream.ask(node, request)).await.ok());
+            }
+            // A node that says nothing keeps its last signal, which grows old.
+            if answers.iter().any(Option::is_some) {
+                node.set_signal(Signal { at: Some(Instant::now()), ..node.protocol.signal(&answers) });
+            }
+            tokio::time::sleep(jittered(SIGNAL)).await;
+        }
+    }
+}
+
+impl Kept {
+    /// Puts `node` into the pool for what the config says that it serves.
+    fn new(node: Node, config: &NodeConfig, canonical: Canonical, pool: &Arc<Pool>) -> Self {
+        let (node, pool) = (Arc::new(node), Arc::clone(pool));
+        let kept = Self { node, pool, served: config.models.clone(), canonical, refresh: config.refresh };
+        kept.learn(Vec::new());
+        kept
+    }
+
+    /// Takes what the node says it has. Whether it serves something else now. What the config names it serves in any case.
+    fn learn(&self, found: Vec<Offer>) -> bool {
+        if self.served.0.is_empty() {
+            let offers = found.into_iter().take(MOST_MODELS);
+            let offers: Vec<_> = offers.map(|offer| (offer.name.clone(), offer)).collect();
+            return self.serve(offers.iter().map(|(name, offer)| (name.as_str(), offer.clone())));
+        }
+        let offer = |theirs: &str| found.iter().find(|offer| offer.name == theirs).cloned();
+        let offers =
+            self.served.0.iter().map(|model| {
+                (model.name.as_str(), offer(&model.theirs).unwrap_or_else(|| bare(&model.theirs)))
+            });
+        self.serve(offers)
+    }
+
+    /// Takes requests for exactly these models. Whether that is something else than before.
+    fn serve<'a>(&self, offers: impl Iterator<Item = (&'a str, Offer)>) -> bool {
+        let models: HashMap<_, _> =
+            offers.filter_map(|(name, offer)| Some(((self.canonical)(name)?, offer))).collect();
+        let names: Vec<_> = models.keys().cloned().collect();
+        let is_other = self.node.set_models(models);
+        if is_other {
+            self.pool.serve(&self.node, &names);
+        }
+        is_other
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.pool.serve(&self.node, &[]);
+    }
+}
+
+/// A model of which nothing but the name is known.
+fn bare(name: &str) -> Offer {
+    Offer { name: name.to_owned(), ..Offer::default() }
+}
+
+async fn within<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let waited = tokio::time::timeout(PATIENCE, answer).await;
+    waited.unwrap_or_else(|_| Err(Fault::Timeout("no answer in time".to_owned())))
+}
+
+/// A tenth more or less, so that nodes are not all asked at once.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::random_range(0.9..1.1))
+}
