@@ -173,7 +173,7 @@ impl Dispatch {
     }
 
     fn suspect(&self, target: &Target, node: &Arc<Node>) {
-        if target.model.is_some() {
+        if target.model.is_some() && !node.is_remote() {
             self.supervisor.suspect(node);
         }
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::generation::{Embedding, Embeddings, Failure, Ranking, Scores};
 use crate::node::Node;
-use crate::node::protocol::{Garbled, Request, unsupported};
+use crate::node::protocol::{Garbled, Request, same_number, unsupported};
 
 /// Something to be asked of a node.
 pub(super) trait Work: Send + Sync {
@@ -35,10 +35,8 @@ impl Work for Embedding {
 
     fn answer(&self, node: &Node, body: &[u8]) -> Result<Embeddings, Garbled> {
         let embeddings = node.protocol.embeddings(body)?;
-        match (embeddings.vectors.len(), self.inputs.len()) {
-            (found, wanted) if found == wanted => Ok(embeddings),
-            (found, wanted) => Err(Garbled(format!("{found} vectors for {wanted} inputs"))),
-        }
+        same_number(embeddings.vectors.len(), self.inputs.len(), "vectors")?;
+        Ok(embeddings)
     }
 }
 

@@ -55,6 +55,11 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Whether it can stand in the head of a request.
+    pub fn can_be_sent(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic())
+    }
 }
 
 impl fmt::Debug for Secret {

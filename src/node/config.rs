@@ -123,29 +123,37 @@ impl Default for NodeTimeouts {
 impl NodeConfig {
     /// What is wrong, with the key it is wrong with; a dot parts the keys of a section from its own.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
-        let endpoint = Endpoint::parse(&self.url);
-        match &endpoint {
+        let mut faults = self.range_faults();
+        match Endpoint::parse(&self.url) {
             Err(error) => faults.push(("url", error.to_string())),
-            Ok(Endpoint::Tcp(host)) if self.tls.is_some() && !host.tls => {
-                faults.push(("tls", "is for https, and the url is not".to_owned()));
+            Ok(Endpoint::Tcp(host)) if host.tls => {}
+            Ok(_) if self.tls.is_some() => {
+                faults.push(("tls", "is for https, and the url is not".to_owned()))
             }
             Ok(_) => {}
         }
         if self.models.0.is_empty() && self.protocol.protocol().ask_offers().is_none() {
-            faults.push((
-                "models",
-                "must name at least one model, for a worker does not say which it has".to_owned(),
-            ));
+            let message = "must name at least one model, for a worker does not say which it has";
+            faults.push(("models", message.to_owned()));
         }
+        if self.api_key.as_ref().is_some_and(|key| !key.can_be_sent()) {
+            faults.push(("api_key", "must be visible ASCII characters".to_owned()));
+        }
+        if let Some(TlsFault { key, message }) = self.tls.as_ref().and_then(|tls| Tls::load(tls).err()) {
+            faults.push((key, message));
+        }
+        faults
+    }
+
+    fn range_faults(&self) -> Vec<(&'static str, String)> {
         let numbers = [
             ("max_in_flight", self.max_in_flight as u64, 1..=1_000_000),
             ("weight", u64::from(self.weight), 1..=1000),
             ("tier", u64::from(self.tier), 0..=255),
         ];
-        for (key, value, range) in numbers {
-            faults.extend(range::fault(value, range).map(|message| (key, message)));
-        }
+        let numbers = numbers.into_iter();
+        let mut faults: Vec<_> =
+            numbers.filter_map(|(key, value, range)| Some((key, range::fault(value, range)?))).collect();
         if !self.cost.is_finite() || self.cost < 0.0 {
             faults.push(("cost", "must be a number from 0 on".to_owned()));
         }
@@ -154,24 +162,14 @@ impl NodeConfig {
         if self.location.is_some_and(|location| !is_on_earth(location)) {
             faults.push(("location", "must be a latitude and a longitude in degrees".to_owned()));
         }
-        let is_sent = |key: &Secret| {
-            !key.reveal().is_empty() && key.reveal().bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if self.api_key.as_ref().is_some_and(|key| !is_sent(key)) {
-            faults.push(("api_key", "must be visible ASCII characters".to_owned()));
-        }
         let times = [
             ("timeouts.connect", self.timeouts.connect),
             ("timeouts.first_byte", self.timeouts.first_byte),
             ("timeouts.idle", self.timeouts.idle),
             ("refresh", self.refresh),
         ];
-        for (key, _) in times.into_iter().filter(|(_, time)| time.is_zero()) {
-            faults.push((key, "must be more than 0".to_owned()));
-        }
-        if let Some(TlsFault { key, message }) = self.tls.as_ref().and_then(|tls| Tls::load(tls).err()) {
-            faults.push((key, message));
-        }
+        let zero = times.into_iter().filter(|(_, time)| time.is_zero());
+        faults.extend(zero.map(|(key, _)| (key, "must be more than 0".to_owned())));
         faults
     }
 

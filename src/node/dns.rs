@@ -31,7 +31,8 @@ impl Instance {
         backend.ext.get::<Self>().cloned()
     }
 
-    fn backend(self) -> Backend {
+    /// As Pingora has it.
+    pub fn backend(self) -> Backend {
         let weight = self.weight.unwrap_or(1) as usize;
         let mut backend = Backend { addr: Address::Inet(self.address), weight, ext: http::Extensions::new() };
         backend.ext.insert(self);

@@ -4,9 +4,9 @@ mod access;
 mod config;
 mod dns;
 mod endpoint;
-mod keeper;
 mod pool;
 pub mod protocol;
+mod scout;
 mod signal;
 
 use std::collections::HashMap;
@@ -18,8 +18,8 @@ use std::time::Instant;
 pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
 pub use config::{NodeConfig, NodeTls, Served};
 pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
-pub use keeper::Keeper;
 pub use pool::Pool;
+pub use scout::Scout;
 pub use signal::{Resident, Signal};
 
 use protocol::{Offer, Protocol, ProtocolName};

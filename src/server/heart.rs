@@ -12,7 +12,7 @@ use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
-use crate::node::{Keeper, Pool};
+use crate::node::{Pool, Scout};
 use crate::proxy::{Access, Proxy, Readiness};
 use crate::routing;
 use crate::telemetry::Metrics;
@@ -24,7 +24,7 @@ pub(super) struct Heart {
     config: Config,
     pub(super) library: Arc<Library>,
     pool: Arc<Pool>,
-    pub(super) keeper: Arc<Keeper>,
+    pub(super) scout: Arc<Scout>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
@@ -39,11 +39,11 @@ impl Heart {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let library = Arc::new(Library::open(config.models.clone(), dir));
         let (pool, upstream) = (Arc::new(Pool::default()), Arc::new(Upstream::default()));
-        let mut keeper = Keeper::new(Arc::clone(&pool), Arc::clone(&upstream));
+        let mut scout = Scout::new(Arc::clone(&pool), Arc::clone(&upstream));
         for node in &config.nodes {
             let names = Arc::clone(&library);
             let canonical = Arc::new(move |name: &str| names.known_as(name));
-            keeper.add(node, canonical).map_err(|fault| format!("nodes: {}: {fault}", node.name))?;
+            scout.add(node, canonical).map_err(|fault| format!("nodes: {}: {fault}", node.name))?;
         }
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
@@ -66,14 +66,14 @@ impl Heart {
             metrics: Arc::clone(&metrics),
         }));
         let changed = Arc::clone(&dispatch);
-        keeper.on_change(move || changed.nodes_changed());
+        scout.on_change(move || changed.nodes_changed());
         let (active, draining) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
         let readiness = readiness(&draining, &library, &pool, &supervisor);
         Ok(Self {
             config,
             library,
             pool,
-            keeper: Arc::new(keeper),
+            scout: Arc::new(scout),
             supervisor,
             dispatch,
             metrics,

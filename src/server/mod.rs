@@ -75,9 +75,9 @@ async fn run(
         let supervisor = Arc::clone(&heart.supervisor);
         async move { supervisor.run().await }
     });
-    let keeping = tokio::spawn({
-        let keeper = Arc::clone(&heart.keeper);
-        async move { keeper.run().await }
+    let scouting = tokio::spawn({
+        let scout = Arc::clone(&heart.scout);
+        async move { scout.run().await }
     });
     let (stop, stopping) = watch::channel(false);
     let mut serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
@@ -116,7 +116,7 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
         tracing::warn!("clients were still being written to");
     }
-    keeping.abort();
+    scouting.abort();
     stop_admin.cancel();
     warming.abort();
     tracing::info!("stopped");

@@ -58,7 +58,10 @@ impl Upstream {
                 Err(_) if is_reused => continue,
                 Err(error) => return Err(Fault::broken("request", error)),
             };
-            let mut exchange = Exchange { upstream: self, wire, pool, lines, patience };
+            // The first byte that counts is one of the body: some servers send the head before they begin.
+            let first = patience.first.filter(|_| lines.buffer.is_empty());
+            let mut exchange =
+                Exchange { upstream: self, wire, pool, lines, patience: Patience { first, ..patience } };
             if (200..300).contains(&answer.status) {
                 return Ok(exchange);
             }

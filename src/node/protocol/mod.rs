@@ -183,8 +183,8 @@ fn adapter_objection(generation: &Generation) -> Option<Failure> {
     matches!(generation.adaptation, Adaptation::Adapter { .. }).then(|| unsupported("this adapter"))
 }
 
-/// Vectors, if there is one for each input. Servers do not say which inputs are missing.
-fn same_number(found: usize, wanted: usize, what: &str) -> Result<(), Garbled> {
+/// Whether there is one answer for each of what was asked; servers do not say which is missing.
+pub fn same_number(found: usize, wanted: usize, what: &str) -> Result<(), Garbled> {
     if found == wanted {
         Ok(())
     } else {

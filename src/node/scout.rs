@@ -1,4 +1,4 @@
-//! [`Keeper`]: keeps what is known of remote nodes up to date: which models each has, and how loaded it is.
+//! [`Scout`]: keeps what is known of remote nodes up to date: which models each has, and how loaded it is.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::upstream::{Fault, Upstream};
 
 /// How often a node is asked how loaded it is.
 const SIGNAL: Duration = Duration::from_secs(2);
-/// What it may take to answer a question of the keeper's.
+/// What it may take to answer a question of the scout's.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most models of a node: each has a line in lists and metrics of its own.
 const MOST_MODELS: usize = 1000;
@@ -26,16 +26,16 @@ const MOST_MODELS: usize = 1000;
 pub type Canonical = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Asks remote nodes what they have and how they are, and puts them into the pool for what they serve.
-pub struct Keeper {
+pub struct Scout {
     pool: Arc<Pool>,
     upstream: Arc<Upstream>,
-    kept: Vec<Kept>,
+    watched: Vec<Watched>,
     names: Vec<Name>,
     changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// One node. Dropping it takes the node out of the pool.
-struct Kept {
+struct Watched {
     node: Arc<Node>,
     pool: Arc<Pool>,
     /// What the config says it serves; empty: it is asked.
@@ -51,10 +51,10 @@ struct Name {
     backends: Backends,
 }
 
-impl Keeper {
+impl Scout {
     /// Keeps nothing yet.
     pub fn new(pool: Arc<Pool>, upstream: Arc<Upstream>) -> Self {
-        Self { pool, upstream, kept: Vec::new(), names: Vec::new(), changed: OnceLock::new() }
+        Self { pool, upstream, watched: Vec::new(), names: Vec::new(), changed: OnceLock::new() }
     }
 
     /// Adds the node of an entry of `nodes`, which takes requests for the models of the config at once; or the name whose nodes will
@@ -67,7 +67,7 @@ impl Keeper {
                 let backends = Backends::new(Box::new(dns));
                 self.names.push(Name { config: config.clone(), canonical, backends });
             }
-            _ => self.kept.push(Kept::new(node, config, canonical, &self.pool)),
+            _ => self.watched.push(Watched::new(node, config, canonical, &self.pool)),
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Keeper {
 
     /// Asks all nodes over and over; never ends. Dropping it stops asking.
     pub async fn run(&self) {
-        let nodes = join_all(self.kept.iter().map(|kept| self.follow(kept)));
+        let nodes = join_all(self.watched.iter().map(|watched| self.follow(watched)));
         let names = join_all(self.names.iter().map(|name| self.follow_name(name)));
         tokio::join!(nodes, names, std::future::pending::<()>());
     }
@@ -110,9 +110,9 @@ impl Keeper {
                 let Entry::Vacant(entry) = followed.entry(instance) else { continue };
                 // The entry was sound when it was added; its files may be gone since.
                 let Ok(node) = Node::remote(&name.config) else { continue };
-                let kept =
-                    Kept::new(node.at(entry.key()), &name.config, Arc::clone(&name.canonical), &self.pool);
-                let (task, handle) = abortable(async move { self.follow(&kept).await });
+                let watched =
+                    Watched::new(node.at(entry.key()), &name.config, Arc::clone(&name.canonical), &self.pool);
+                let (task, handle) = abortable(async move { self.follow(&watched).await });
                 following.push(task);
                 entry.insert(handle);
             }
@@ -129,26 +129,26 @@ impl Keeper {
         }
     }
 
-    async fn follow(&self, kept: &Kept) {
-        tokio::join!(self.follow_models(kept), self.follow_load(kept));
+    async fn follow(&self, watched: &Watched) {
+        tokio::join!(self.follow_models(watched), self.follow_load(watched));
     }
 
-    async fn follow_models(&self, kept: &Kept) {
+    async fn follow_models(&self, watched: &Watched) {
         let mut was_told = true;
         loop {
-            let found = self.offers(&kept.node).await;
+            let found = self.offers(&watched.node).await;
             if let Err(fault) = &found {
                 // Once, not for every look.
                 if std::mem::take(&mut was_told) {
-                    tracing::warn!(node = %kept.node.name, %fault, "a node does not tell its models");
+                    tracing::warn!(node = %watched.node.name, %fault, "a node does not tell its models");
                 }
             } else if !std::mem::replace(&mut was_told, true) {
-                tracing::info!(node = %kept.node.name, "a node tells its models again");
+                tracing::info!(node = %watched.node.name, "a node tells its models again");
             }
-            if kept.learn(found.unwrap_or_default()) {
+            if watched.learn(found.unwrap_or_default()) {
                 self.tell_change();
             }
-            tokio::time::sleep(jittered(kept.refresh)).await;
+            tokio::time::sleep(jittered(watched.refresh)).await;
         }
     }
 
@@ -159,29 +159,30 @@ impl Keeper {
         node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))
     }
 
-    async fn follow_load(&self, kept: &Kept) {
-        let node = &kept.node;
+    async fn follow_load(&self, watched: &Watched) {
+        let node = &watched.node;
         loop {
             let mut answers = Vec::new();
             for request in node.protocol.ask_signal() {
                 answers.push(within(self.upstream.ask(node, request)).await.ok());
             }
-            // A node that says nothing keeps its last signal, which grows old.
-            if answers.iter().any(Option::is_some) {
+            // A node that says nothing keeps its last signal, which grows old, and is asked less often: many have nothing to say.
+            let is_told = answers.iter().any(Option::is_some);
+            if is_told {
                 node.set_signal(Signal { at: Some(Instant::now()), ..node.protocol.signal(&answers) });
             }
-            tokio::time::sleep(jittered(SIGNAL)).await;
+            tokio::time::sleep(jittered(if is_told { SIGNAL } else { watched.refresh })).await;
         }
     }
 }
 
-impl Kept {
+impl Watched {
     /// Puts `node` into the pool for what the config says that it serves.
     fn new(node: Node, config: &NodeConfig, canonical: Canonical, pool: &Arc<Pool>) -> Self {
         let (node, pool) = (Arc::new(node), Arc::clone(pool));
-        let kept = Self { node, pool, served: config.models.clone(), canonical, refresh: config.refresh };
-        kept.learn(Vec::new());
-        kept
+        let watched = Self { node, pool, served: config.models.clone(), canonical, refresh: config.refresh };
+        watched.learn(Vec::new());
+        watched
     }
 
     /// Takes what the node says it has. Whether it serves something else now. What the config names it serves in any case.
@@ -212,7 +213,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for Watched {
     fn drop(&mut self) {
         self.pool.serve(&self.node, &[]);
     }
@@ -231,4 +232,114 @@ async fn within<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, 
 /// A tenth more or less, so that nodes are not all asked at once.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::random_range(0.9..1.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use pingora::lb::Backend;
+    use pingora::lb::discovery::ServiceDiscovery;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is behind a name: ports of this machine, or nothing that can be looked up.
+    #[derive(Clone, Default)]
+    struct Phonebook(Arc<Mutex<Option<Vec<u16>>>>);
+
+    impl Phonebook {
+        fn has(&self, ports: Option<&[u16]>) {
+            *self.0.lock().unwrap() = ports.map(<[u16]>::to_vec);
+        }
+    }
+
+    #[async_trait]
+    impl ServiceDiscovery for Phonebook {
+        async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+            let ports = self.0.lock().unwrap().clone();
+            let ports = ports.ok_or_else(|| pingora::Error::new(pingora::ErrorType::Custom("DNS")))?;
+            let instance =
+                |port| Instance { address: ([127, 0, 0, 1], port).into(), weight: None, priority: 0 };
+            Ok((ports.into_iter().map(|port| instance(port).backend()).collect(), HashMap::new()))
+        }
+    }
+
+    /// Polls until `pool` has the nodes `names` for the model `m`.
+    async fn until(pool: &Pool, names: &[&str]) {
+        let has = || {
+            let mut found: Vec<_> = pool.of("m").iter().map(|node| node.name.to_string()).collect();
+            found.sort();
+            found
+        };
+        let soon = async {
+            while has() != names {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), soon).await.unwrap_or_else(|_| panic!("{:?}", has()));
+    }
+
+    #[tokio::test]
+    async fn the_nodes_behind_a_name_come_and_go_with_its_addresses() {
+        let (pool, book, changes) =
+            (Arc::new(Pool::default()), Phonebook::default(), Arc::new(Mutex::new(0)));
+        let mut scout = Scout::new(Arc::clone(&pool), Arc::default());
+        let config = json!({"name": "box", "url": "dns+http://box.test:1", "protocol": "openai", "models": ["m"],
+            "refresh": "10ms"});
+        scout.names.push(Name {
+            config: serde_json::from_value(config).unwrap(),
+            canonical: Arc::new(|name| Some(name.to_owned())),
+            backends: Backends::new(Box::new(book.clone())),
+        });
+        let counted = Arc::clone(&changes);
+        scout.on_change(move || *counted.lock().unwrap() += 1);
+        let running = tokio::spawn(async move { scout.run().await });
+        book.has(Some(&[1, 2]));
+        until(&pool, &["box/127.0.0.1:1", "box/127.0.0.1:2"]).await;
+        let stays = Arc::clone(pool.of("m").iter().find(|node| node.name.ends_with(":2")).unwrap());
+        book.has(Some(&[2, 3]));
+        until(&pool, &["box/127.0.0.1:2", "box/127.0.0.1:3"]).await;
+        assert!(pool.of("m").iter().any(|node| Arc::ptr_eq(node, &stays)), "who stays is the same node");
+        book.has(None);
+        let before = *changes.lock().unwrap();
+        while *changes.lock().unwrap() < before + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        until(&pool, &["box/127.0.0.1:2", "box/127.0.0.1:3"]).await;
+        running.abort();
+        until(&pool, &[]).await;
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_keeps_what_the_config_names_and_nothing_else() {
+        let pool = Arc::new(Pool::default());
+        let watched = |models: serde_json::Value| {
+            let config = json!({"name": "box", "url": "http://box", "protocol": "ollama", "models": models});
+            let config: NodeConfig = serde_json::from_value(config).unwrap();
+            let canonical: Canonical = Arc::new(|name| crate::dialect::name::key(name));
+            Watched::new(Node::remote(&config).unwrap(), &config, canonical, &pool)
+        };
+        let offer = |name: &str| Offer { name: name.into(), size: 7, ..Offer::default() };
+        let (asked, named) = (watched(json!([])), watched(json!({"ours": "theirs:latest"})));
+        assert_eq!(pool.models(), ["ours"]);
+        assert!(asked.learn(vec![offer("Llama3:latest"), offer("/no name")]));
+        assert!(!asked.learn(vec![offer("Llama3:latest"), offer("/no name")]), "nothing new");
+        assert_eq!(pool.of("llama3")[0].name_of("llama3"), "Llama3:latest");
+        named.learn(vec![offer("theirs:latest"), offer("more")]);
+        assert_eq!(
+            (named.node.name_of("ours").as_str(), named.node.offer("ours").unwrap().size),
+            ("theirs:latest", 7)
+        );
+        assert!(asked.learn(Vec::new()));
+        named.learn(Vec::new());
+        assert_eq!(
+            (pool.models(), named.node.name_of("ours").as_str()),
+            (vec!["ours".to_owned()], "theirs:latest")
+        );
+        drop(named);
+        assert!(pool.models().is_empty());
+    }
 }
