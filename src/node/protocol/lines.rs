@@ -14,7 +14,7 @@ pub struct Lines {
 impl Lines {
     /// The next line once all of it is there, without its end (`\n` or `\r\n`). A long line that comes in many pieces is looked at
     /// once.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn pop(&mut self) -> Option<Bytes> {
         match self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') {
             Some(at) => {
                 let length = std::mem::take(&mut self.scanned) + at;
@@ -60,7 +60,7 @@ mod tests {
                 let (piece, tail) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
                 split.buffer.extend_from_slice(piece);
                 rest = tail;
-                while let Some(line) = split.next() {
+                while let Some(line) = split.pop() {
                     found.push(String::from_utf8(line.to_vec()).unwrap());
                 }
             }

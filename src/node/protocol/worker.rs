@@ -90,7 +90,7 @@ struct Events;
 
 impl Decode for Events {
     fn next(&mut self, lines: &mut Lines) -> Result<Option<Event>, Garbled> {
-        let Some(line) = lines.next() else { return Ok(None) };
+        let Some(line) = lines.pop() else { return Ok(None) };
         Ok(Some(serde_json::from_slice(&line)?))
     }
 }

@@ -109,7 +109,7 @@ impl Decode for Answer {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            match lines.next() {
+            match lines.pop() {
                 Some(line) if line.trim_ascii().is_empty() => {}
                 Some(line) => self.read(serde_json::from_slice(&line)?)?,
                 None => return Ok(None),

@@ -124,7 +124,7 @@ impl Decode for Answer {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            match lines.next() {
+            match lines.pop() {
                 Some(line) => self.line(&line)?,
                 None => return Ok(None),
             }
