@@ -319,7 +319,7 @@ mod tests {
         let watched = |models: serde_json::Value| {
             let config = json!({"name": "box", "url": "http://box", "protocol": "ollama", "models": models});
             let config: NodeConfig = serde_json::from_value(config).unwrap();
-            let canonical: Canonical = Arc::new(|name| crate::dialect::name::key(name));
+            let canonical: Canonical = Arc::new(crate::dialect::name::key);
             Watched::new(Node::remote(&config).unwrap(), &config, canonical, &pool)
         };
         let offer = |name: &str| Offer { name: name.into(), size: 7, ..Offer::default() };

@@ -162,8 +162,8 @@ impl Slow {
             let mut wire = loop {
                 let (mut wire, _) = listener.accept().expect("a request");
                 let mut request = [0; 8192];
-                wire.read(&mut request).expect("the request");
-                if request.starts_with(b"POST /generate") {
+                let length = wire.read(&mut request).expect("the request");
+                if request[..length].starts_with(b"POST /generate") {
                     break wire;
                 }
             };
