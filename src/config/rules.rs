@@ -13,6 +13,10 @@ use crate::units::range;
 pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
     report.section(&Path(Vec::new()), threads(config));
+    report.section(&Path::keys(["routing"]), config.routing.faults());
+    for (section, faults) in config.routing.section_faults() {
+        report.section(&Path::keys(["routing", section]), faults);
+    }
     report.section(&Path::keys(["queue"]), config.queue.faults());
     report.section(&Path::keys(["workers"]), config.workers.faults());
     report.section(&Path::keys(["limits"]), config.limits.faults());

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::flight::Route;
 use crate::generation::Priority;
 use crate::node::Node;
-use crate::routing::Candidate;
+use crate::routing::{Candidate, Digest, Order, Outcome};
 use crate::telemetry::Counted;
 
 /// Pause before looking again for a node that the supervisor reported ready and that was gone a moment later.
@@ -121,7 +121,7 @@ impl Dispatch {
     ) -> Result<Arc<Node>, Error> {
         let from = Instant::now();
         loop {
-            if let Some(node) = self.choose(self.pool.of(&target.name), tried) {
+            if let Some(node) = self.choose(target, self.pool.of(&target.name), tried) {
                 waited.load += from.elapsed();
                 return Ok(node);
             }
@@ -136,7 +136,7 @@ impl Dispatch {
     }
 
     /// The strategy's choice among those not tried; among all if all were.
-    fn choose(&self, nodes: Vec<Arc<Node>>, tried: &[Arc<Node>]) -> Option<Arc<Node>> {
+    fn choose(&self, target: &Target, nodes: Vec<Arc<Node>>, tried: &[Arc<Node>]) -> Option<Arc<Node>> {
         let fresh: Vec<_> = nodes
             .iter()
             .filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)))
@@ -149,12 +149,18 @@ impl Dispatch {
         let candidates: Vec<_> = nodes
             .iter()
             .map(|node| Candidate {
-                name: Arc::clone(&node.name),
+                incarnation: node.incarnation,
                 in_flight: node.in_flight(),
-                parallel: node.parallel,
+                ..Candidate::new(Arc::clone(&node.name), node.parallel)
             })
             .collect();
-        self.strategy.choose(&candidates).and_then(|index| nodes.get(index).cloned())
+        let digest = Digest { model: Arc::clone(&target.name), ..Digest::default() };
+        let (now, mut order) = (Instant::now(), Order::default());
+        self.strategy.rank(&digest, &candidates, now, &mut order);
+        let index = order.take()?;
+        let pick = order.pick(index, &candidates)?;
+        self.strategy.observe(&digest, &pick, &Outcome::Sent, now);
+        nodes.get(index).cloned()
     }
 
     fn suspect(&self, target: &Target, node: &Arc<Node>) {
