@@ -1,9 +1,13 @@
-//! What every request pays before a node sees it, and every token after: parsing, the canonical key, rendering.
+//! What every request pays before a node sees it, and every token after: parsing, the canonical key, routing, rendering.
+
+mod pool;
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use arriero::dialect::{self, Endpoint, Spent, Work};
 use arriero::generation::{Delta, Event, Key};
+use arriero::routing::{Digest, Order, StrategyName};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -63,5 +67,36 @@ fn rendering(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, hashing, rendering);
+fn digesting(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("digest");
+    for size in [500, 8 << 10, 256 << 10] {
+        let Ok(call) = dialect::parse(&Endpoint::Chat, &chat(size)) else { return };
+        let Work::Generate(generations) = call.work else { return };
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(format!("chat/{size}"), |bencher| {
+            bencher.iter(|| Digest::of(black_box(&generations[0])))
+        });
+    }
+    group.finish();
+}
+
+/// A decision among 1,000 candidates. `cargo bench --no-default-features --bench simulate -- --decisions` has the quantiles.
+fn routing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route_1000");
+    let (nodes, digests) = (pool::nodes(1000), pool::digests());
+    for name in StrategyName::ALL {
+        let strategy = pool::taught(name, &nodes, &digests);
+        let (mut order, mut turn) = (Order::default(), digests.iter().cycle());
+        group.bench_function(name.as_str(), |bencher| {
+            bencher.iter(|| {
+                let digest = turn.next()?;
+                strategy.rank(black_box(digest), black_box(&nodes), Instant::now(), &mut order);
+                black_box(order.take())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, parsing, hashing, digesting, routing, rendering);
 criterion_main!(benches);

@@ -119,6 +119,26 @@ pub enum Error {
         /// What was seen; for the log alone.
         reason: String,
     },
+    /// A model that is known, and that no node serves now.
+    #[error("no node serves model '{model}' at the moment")]
+    NoNode {
+        /// As [`crate::library::Library::canonical`] spells it.
+        model: String,
+    },
+    /// No node of this name.
+    #[error("node '{name}' not found")]
+    NodeNotFound {
+        /// As it was written.
+        name: String,
+    },
+    /// Every node that serves the model fails, is busy or is taken out.
+    #[error("no node takes requests for model '{model}' at the moment")]
+    NodesShut {
+        /// As [`crate::library::Library::canonical`] spells it.
+        model: String,
+        /// When the first of them is worth another try.
+        retry_after: Duration,
+    },
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
     DeadlineExceeded,
@@ -169,15 +189,18 @@ impl Error {
                 StatusCode::BAD_REQUEST
             }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ModelNotFound { .. } | Self::ModelNotPulled { .. } | Self::NoSuchPath => {
-                StatusCode::NOT_FOUND
-            }
+            Self::ModelNotFound { .. }
+            | Self::ModelNotPulled { .. }
+            | Self::NodeNotFound { .. }
+            | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::NotImplemented { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ForbiddenOrigin | Self::ForbiddenHost => StatusCode::FORBIDDEN,
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::LoadTimeout { .. }
+            | Self::NoNode { .. }
+            | Self::NodesShut { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::LoadFailed { .. } | Self::NodeLost { .. } | Self::Internal { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -220,6 +243,9 @@ impl Error {
             },
             Self::NodeLost { .. } => "node_lost",
             Self::Unreachable { .. } => "unreachable",
+            Self::NoNode { .. } => "no_node",
+            Self::NodesShut { .. } => "nodes_shut",
+            Self::NodeNotFound { .. } => "node_not_found",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
@@ -249,8 +275,9 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after } => Some(*retry_after),
+            Self::NodesShut { retry_after, .. } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::QueueTimeout { .. } | Self::ShuttingDown => Some(Duration::from_secs(1)),
-            Self::LoadTimeout { .. } => Some(Duration::from_secs(5)),
+            Self::LoadTimeout { .. } | Self::NoNode { .. } => Some(Duration::from_secs(5)),
             Self::Node(Failure { code: FailureCode::Unavailable, .. }) => Some(Duration::from_secs(1)),
             _ => None,
         }

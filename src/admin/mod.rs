@@ -1,12 +1,16 @@
 //! The admin port: liveness, readiness, metrics and status, for orchestrators and people, and what they can have done. What it
 //! shows and does is handed in.
 
+mod nodes;
+mod reload;
 mod router;
 mod server;
 mod settings;
 mod snapshot;
 mod status;
 
+pub use nodes::Nodes;
+pub use reload::{NotReloaded, Reload};
 pub use router::{AdminState, router};
 pub use server::serve;
 pub use settings::{ChangeSettings, change_settings};

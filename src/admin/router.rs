@@ -9,6 +9,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::nodes::{self, Nodes};
+use super::reload::{self, Reload};
 use super::settings::{ChangeSettings, settings};
 use super::snapshot::{SaveSnapshot, snapshot};
 use crate::error::Error;
@@ -28,6 +30,10 @@ pub struct AdminState {
     pub access: Arc<Access>,
     /// For `/admin/v1/models/NAME/settings`.
     pub change_settings: ChangeSettings,
+    /// For `/admin/v1/reload`.
+    pub reload: Reload,
+    /// For `/admin/v1/nodes` and what is about them.
+    pub nodes: Arc<dyn Nodes>,
     /// For `/admin/v1/models/NAME/snapshot`.
     pub save_snapshot: SaveSnapshot,
 }
@@ -40,6 +46,11 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
+        .route("/admin/v1/reload", post(reload::reload))
+        .route("/admin/v1/nodes", get(nodes::nodes))
+        .route("/admin/v1/nodes/{node}/{deed}", post(nodes::act))
+        .route("/admin/v1/route/explain", post(nodes::explain))
+        .route("/admin/v1/decisions", get(nodes::decisions))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))
@@ -80,10 +91,35 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::admin::NotReloaded;
+    use crate::dialect::Endpoint;
+    use crate::dispatch::Deed;
     use crate::error::Error;
     use crate::generation::seam::{Change, Saved, Settings};
 
     const JSON: (&str, &str) = ("content-type", "application/json");
+
+    /// One node, `a`, and what was done to it.
+    struct One;
+
+    impl Nodes for One {
+        fn list(&self) -> Value {
+            json!([{ "name": "a" }])
+        }
+
+        fn act(&self, node: &str, deed: Deed, reason: &str) -> Result<(), Error> {
+            assert_eq!((deed, reason), (Deed::Drain, "new memory"));
+            if node == "a" { Ok(()) } else { Err(Error::NodeNotFound { name: node.to_owned() }) }
+        }
+
+        fn explain(&self, endpoint: &Endpoint, _: &[u8]) -> Result<Value, Error> {
+            Ok(json!({ "endpoint": endpoint.as_str() }))
+        }
+
+        fn decisions(&self, count: usize) -> Value {
+            json!([count])
+        }
+    }
 
     fn state(readiness: Result<(), String>) -> AdminState {
         AdminState {
@@ -91,6 +127,8 @@ mod tests {
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
             access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
+            reload: Arc::new(|| Err(NotReloaded::NeedsRestart(vec!["listen: 1 -> 2".to_owned()]))),
+            nodes: Arc::new(One),
             change_settings: Arc::new(|model, change| Box::pin(async move { changed(&model, change) })),
             save_snapshot: Arc::new(|name| {
                 let known = name == "small/one";
@@ -225,10 +263,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nodes_are_shown_and_drained_by_name() {
+        assert_eq!(get("/admin/v1/nodes").await.2, r#"{"nodes":[{"name":"a"}]}"#);
+        assert_eq!(get("/admin/v1/decisions?count=3").await.2, r#"{"decisions":[3]}"#);
+        let drain = async |path: &str, host| post_to(path, &[("host", host)], "").await.0;
+        assert_eq!(drain("/admin/v1/nodes/a/drain?reason=new%20memory", "localhost").await, StatusCode::OK);
+        assert_eq!(
+            drain("/admin/v1/nodes/b/drain?reason=new%20memory", "localhost").await,
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(drain("/admin/v1/nodes/a/kick", "localhost").await, StatusCode::NOT_FOUND);
+        assert_eq!(drain("/admin/v1/nodes/a/drain", "evil.example").await, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reloaded_is_told() {
+        let (status, body) = post_to("/admin/v1/reload", &[], "").await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        let expected = r#"{"error":"this takes a restart: listen: 1 -> 2","problems":["listen: 1 -> 2"]}"#;
+        assert_eq!(body, expected);
+        let host = [("host", "evil.example")];
+        assert_eq!(post_to("/admin/v1/reload", &host, "").await.0, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_explained_as_one_to_the_path_that_it_fits() {
+        for (path, body, endpoint) in [
+            ("/admin/v1/route/explain", r#"{"messages":[]}"#, "/api/chat"),
+            ("/admin/v1/route/explain", r#"{"prompt":"x"}"#, "/api/generate"),
+            ("/admin/v1/route/explain?path=/v1/completions", "{}", "/v1/completions"),
+        ] {
+            let (status, told) = post_to(path, &[], body).await;
+            assert_eq!((status, told), (StatusCode::OK, json!({ "endpoint": endpoint }).to_string()));
+        }
+        assert_eq!(
+            post_to("/admin/v1/route/explain?path=/nowhere", &[], "{}").await.0,
+            StatusCode::NOT_FOUND
+        );
+    }
+
+    #[tokio::test]
     async fn the_first_page_links_to_every_route() {
         let (status, kind, body) = get("/").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
-        for path in ["/livez", "/readyz", "/metrics", "/admin/v1/status"] {
+        for path in
+            ["/livez", "/readyz", "/metrics", "/admin/v1/status", "/admin/v1/nodes", "/admin/v1/decisions"]
+        {
             assert!(body.contains(&format!("href=\"{path}\"")), "{path}");
         }
     }

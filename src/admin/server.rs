@@ -42,8 +42,31 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::admin::Nodes;
+    use crate::dialect::Endpoint;
+    use crate::dispatch::Deed;
     use crate::proxy::Access;
     use crate::telemetry::Metrics;
+
+    struct Nothing;
+
+    impl Nodes for Nothing {
+        fn list(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+
+        fn act(&self, _: &str, _: Deed, _: &str) -> Result<(), crate::error::Error> {
+            Ok(())
+        }
+
+        fn explain(&self, _: &Endpoint, _: &[u8]) -> Result<serde_json::Value, crate::error::Error> {
+            Ok(serde_json::Value::Null)
+        }
+
+        fn decisions(&self, _: usize) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+    }
 
     #[tokio::test]
     async fn it_answers_until_told_to_stop_even_with_a_connection_open() {
@@ -54,6 +77,8 @@ mod tests {
             readiness: Arc::new(|| Ok(())),
             status: Arc::new(|| serde_json::Value::Null),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
+            reload: Arc::new(|| Ok(Vec::new())),
+            nodes: Arc::new(Nothing),
             change_settings: Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
             save_snapshot: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         };

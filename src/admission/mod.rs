@@ -20,8 +20,8 @@ pub struct Gate {
     door: Arc<Door>,
     /// Requests that run and requests that wait.
     inside: Arc<AtomicUsize>,
-    /// Most of them: the places and `queue.depth`.
-    capacity: usize,
+    /// `queue.depth`: those who may wait, beside the places.
+    depth: usize,
     patience: Duration,
 }
 
@@ -51,12 +51,30 @@ impl Drop for Inside {
 impl Gate {
     /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
-        let inside = Mutex::new(Waiting { free: places, line: Line::default() });
+        let inside = Mutex::new(Waiting { places, free: places, owed: 0, line: Line::default() });
         Self {
             door: Arc::new(Door(inside)),
             inside: Arc::default(),
-            capacity: places.saturating_add(queue.depth),
+            depth: queue.depth,
             patience: queue.wait,
+        }
+    }
+
+    /// Lets `places` run at once from now on. Where that is fewer, who runs goes on, and nobody takes the place of as many.
+    pub fn resize(&self, places: usize) {
+        let mut waiting = self.door.lock();
+        let before = std::mem::replace(&mut waiting.places, places);
+        let fewer = before.saturating_sub(places);
+        let taken = fewer.min(waiting.free);
+        waiting.free -= taken;
+        waiting.owed += fewer - taken;
+        let more = places.saturating_sub(before);
+        let forgiven = more.min(waiting.owed);
+        waiting.owed -= forgiven;
+        drop(waiting);
+        // Each new place is let go at once, which hands it to who is next.
+        for _ in forgiven..more {
+            drop(Permit(Arc::clone(&self.door)));
         }
     }
 
@@ -64,7 +82,7 @@ impl Gate {
     pub fn line_up(&self, priority: Priority) -> Result<Ticket, Error> {
         let ahead = self.inside.fetch_add(1, Ordering::AcqRel);
         let counted = Inside(Arc::clone(&self.inside));
-        if ahead >= self.capacity {
+        if ahead >= self.door.lock().places.saturating_add(self.depth) {
             return Err(Error::QueueFull { retry_after: Duration::from_secs(1) });
         }
         Ok(Ticket { door: Arc::clone(&self.door), priority, patience: self.patience, counted })
@@ -87,7 +105,11 @@ impl Ticket {
 struct Door(Mutex<Waiting>);
 
 struct Waiting {
+    /// All there are.
+    places: usize,
     free: usize,
+    /// Those in use that there are no more.
+    owed: usize,
     /// Nobody is in it while a place is free.
     line: Line<Priority, oneshot::Sender<Permit>>,
 }
@@ -116,6 +138,10 @@ impl Door {
     /// Who gets the place of one that left; if there is nobody, it is free.
     fn next(&self) -> Option<oneshot::Sender<Permit>> {
         let mut waiting = self.lock();
+        if waiting.owed > 0 {
+            waiting.owed -= 1;
+            return None;
+        }
         let next = waiting.line.next(|_| ()).map(|(next, _)| next);
         let called = next.and_then(|next| waiting.line.take(next)).map(|(_, caller)| caller);
         waiting.free += usize::from(called.is_none());
@@ -176,6 +202,29 @@ mod tests {
         drop(running);
         assert_eq!(came.recv().await, Some("first"));
         assert_eq!(came.recv().await, Some("second"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_grows_for_those_who_wait_and_shrinks_as_those_who_run_leave() {
+        let gate = gate(1, 10);
+        let first = enter(&gate).await.unwrap();
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { enter(&gate).await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        gate.resize(2);
+        let second = waiting.await.unwrap();
+        gate.resize(1);
+        drop(first);
+        let mut third = Box::pin(enter(&gate));
+        assert!(futures::poll!(&mut third).is_pending(), "the place of the first is gone");
+        drop(second);
+        let third = third.await.unwrap();
+        gate.resize(0);
+        gate.resize(1);
+        drop(third);
+        drop(enter(&gate).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,5 +39,5 @@ pub fn run(args: Args) -> ExitCode {
     for problem in &loaded.missing_files {
         tracing::warn!("{problem}");
     }
-    server::serve(loaded.config)
+    server::serve(loaded.config, sources)
 }

@@ -7,6 +7,7 @@
 
 mod address;
 mod decode;
+mod diff;
 mod environment;
 mod limits;
 mod ollama;
@@ -27,14 +28,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use diff::{Difference, diff};
 pub use limits::LimitsConfig;
 pub use passthrough::PassthroughConfig;
 pub use problem::{Path, Place, Problem, Step};
 
 use crate::admission::QueueConfig;
+use crate::breaker::BreakerConfig;
 use crate::dispatch::RetryConfig;
 use crate::library::{BUILTIN_DEMO, ModelConfig};
-use crate::node::NodeConfig;
+use crate::node::{HealthConfig, NodeConfig};
 use crate::routing::RoutingConfig;
 use crate::telemetry::LogConfig;
 use crate::worker::WorkersConfig;
@@ -56,6 +59,10 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// Which node gets a request.
     pub routing: RoutingConfig,
+    /// When a node that fails is left alone.
+    pub breaker: BreakerConfig,
+    /// How remote nodes are probed.
+    pub health: HealthConfig,
     /// When a request is run again.
     pub retry: RetryConfig,
     /// Waiting for a place to run.
@@ -85,6 +92,8 @@ impl Default for Config {
             models: BTreeMap::from([("demo".to_owned(), demo)]),
             nodes: Vec::new(),
             routing: RoutingConfig::default(),
+            breaker: BreakerConfig::default(),
+            health: HealthConfig::default(),
             retry: RetryConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),

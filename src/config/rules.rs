@@ -7,14 +7,22 @@ use super::Config;
 use super::problem::{Path, Problem};
 use super::tree::Node;
 use crate::dialect::name;
+use crate::node::Served;
 use crate::units::range;
 
 /// Everything that is wrong with `config`, placed by the tree it was read from.
 pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
     report.section(&Path(Vec::new()), threads(config));
+    report.section(&Path::keys(["routing"]), config.routing.faults());
+    for (section, faults) in config.routing.section_faults() {
+        report.section(&Path::keys(["routing", section]), faults);
+    }
     report.section(&Path::keys(["queue"]), config.queue.faults());
     report.section(&Path::keys(["workers"]), config.workers.faults());
+    report.section(&Path::keys(["retry"]), config.retry.faults());
+    report.section(&Path::keys(["breaker"]), config.breaker.faults());
+    report.section(&Path::keys(["health"]), config.health.faults());
     report.section(&Path::keys(["limits"]), config.limits.faults());
     if let Some(passthrough) = &config.passthrough {
         report.section(&Path::keys(["passthrough"]), passthrough.faults());
@@ -63,9 +71,11 @@ impl Report<'_> {
         self.problems.push(Problem { place: self.tree.place_of(&path), path, message });
     }
 
+    /// A dot in a key parts those of a section within.
     fn section(&mut self, section: &Path, faults: Vec<(&'static str, String)>) {
         for (key, message) in faults {
-            self.add_found(section.key(key), &message);
+            let path = key.split('.').fold(section.clone(), |path, key| path.key(key));
+            self.add_found(path, &message);
         }
     }
 
@@ -123,9 +133,13 @@ impl Report<'_> {
     }
 
     /// The models of one node: names, and no model twice, for it would get its places twice.
-    fn served(&mut self, models: &[String], list: &Path, owners: &BTreeMap<String, String>) {
+    fn served(&mut self, models: &Served, list: &Path, owners: &BTreeMap<String, String>) {
+        let is_list = self.tree.at(&list.0).is_some_and(|node| node.sound_indices().next().is_some());
+        let names = models.0.iter().map(|model| &model.name);
+        let paths: Vec<_> =
+            if is_list { self.items_of(list) } else { names.clone().map(|name| list.key(name)).collect() };
         let mut served: BTreeMap<String, Path> = BTreeMap::new();
-        for (name, path) in models.iter().zip(self.items_of(list)) {
+        for (name, path) in names.zip(paths) {
             let Some(key) = self.key(name, &path) else { continue };
             match served.entry(owners.get(&key).cloned().unwrap_or(key)) {
                 Entry::Vacant(entry) => {

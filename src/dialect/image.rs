@@ -1,15 +1,17 @@
-//! [`Image`]: a picture in a request. No model here can see yet, so a picture is checked and dropped; what remains is that
-//! there was one, which makes the request need [`Capability::Vision`](super::Capability::Vision).
+//! [`Image`]: a picture in a request, as base64. Whether it is one is for the worker to find out, which decodes it.
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::read::DecoderReader;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// A base64 text that was valid.
-pub(super) struct Image;
+use crate::generation;
+
+/// A base64 text that is valid, without line ends.
+pub(super) struct Image(Arc<str>);
 
 impl Image {
     /// Checks `base64` without holding the decoded bytes. Line ends are skipped, as Go skips them: some encoders wrap.
@@ -19,8 +21,21 @@ impl Image {
             return Self::check(&base64.replace(LINE_ENDS, ""));
         }
         let mut decoder = DecoderReader::new(base64.as_bytes(), &STANDARD);
-        io::copy(&mut decoder, &mut io::sink()).map(|_| Self).map_err(|_| InvalidBase64)
+        match io::copy(&mut decoder, &mut io::sink()) {
+            Ok(_) => Ok(Self(base64.into())),
+            Err(_) => Err(InvalidBase64),
+        }
     }
+
+    /// The same, before byte `at` of a text.
+    pub(super) fn canonical(self, at: usize) -> generation::Image {
+        generation::Image { at, data: self.0 }
+    }
+}
+
+/// Images that come without a place: before the text, as Ollama puts them.
+pub(super) fn in_front(images: Option<Vec<Image>>) -> Vec<generation::Image> {
+    images.unwrap_or_default().into_iter().map(|image| image.canonical(0)).collect()
 }
 
 /// The text is not base64.
@@ -52,8 +67,9 @@ mod tests {
 
     #[test]
     fn base64_may_be_wrapped_but_must_be_whole() {
-        for valid in ["", "aGk=", "aGVs\r\nbG8h\n"] {
-            assert!(Image::check(valid).is_ok(), "{valid:?}");
+        for (valid, data) in [("", ""), ("aGk=", "aGk="), ("aGVs\r\nbG8h\n", "aGVsbG8h")] {
+            let image = Image::check(valid).unwrap().canonical(3);
+            assert_eq!((image.at, &*image.data), (3, data));
         }
         for invalid in ["aGk", "a", "%%%%", "aGk=aGk=", "aG k="] {
             assert!(Image::check(invalid).is_err(), "{invalid:?}");

@@ -8,10 +8,20 @@ use serde::{Deserialize, Serialize};
 pub struct RetryConfig {
     /// Further attempts after the first.
     pub attempts: u32,
+    /// Most of them on remote nodes, as a part of all requests, 0 to 1.
+    pub budget: f64,
+}
+
+impl RetryConfig {
+    /// What is wrong, with the key it is wrong with.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let is_part = (0.0..=1.0).contains(&self.budget);
+        if is_part { Vec::new() } else { vec![("budget", "must be from 0 to 1".to_owned())] }
+    }
 }
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { attempts: 2 }
+        Self { attempts: 2, budget: 0.2 }
     }
 }

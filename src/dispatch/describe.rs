@@ -6,7 +6,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::Dispatch;
-use crate::dialect::{LoadedModel, ModelCard};
+use crate::dialect::{LoadedModel, ModelCard, name};
 use crate::error::Error;
 
 impl Dispatch {
@@ -20,7 +20,7 @@ impl Dispatch {
             let adapted = adapters.filter_map(|name| model.adapted(name, &card).ok().map(Arc::new));
             cards.extend(std::iter::once(Arc::clone(&card)).chain(adapted));
         }
-        cards.extend(self.remote.values().cloned());
+        cards.extend(self.catalog.served_elsewhere());
         cards
     }
 
@@ -29,7 +29,7 @@ impl Dispatch {
         let unknown = || Error::ModelNotFound { name: name.to_owned() };
         let target = self.find(name)?.ok_or_else(unknown)?;
         let Some(model) = target.model else {
-            return self.remote.get(&target.name).map(Arc::clone).ok_or_else(unknown);
+            return self.catalog.remote(&target.name).map(|(_, card)| card).ok_or_else(unknown);
         };
         let card = if full { model.full_card().map(Arc::new) } else { model.card() };
         let card = match target.adapter {
@@ -39,8 +39,31 @@ impl Dispatch {
         card.map_err(|reason| Error::LoadFailed { model: model.name.clone(), reason })
     }
 
-    /// The models in memory.
+    /// The models in memory: here, then elsewhere, as far as nodes tell.
     pub fn loaded(&self) -> Vec<LoadedModel> {
+        let mut loaded = self.loaded_here();
+        let elsewhere = self.catalog.served_elsewhere().into_iter();
+        loaded.extend(elsewhere.filter_map(|card| self.loaded_elsewhere(card)));
+        loaded
+    }
+
+    /// A model that is in the memory of a node that serves it.
+    fn loaded_elsewhere(&self, card: Arc<ModelCard>) -> Option<LoadedModel> {
+        let nodes = self.pool.of(&card.name);
+        let resident = nodes.iter().find_map(|node| {
+            let theirs = name::key(&node.name_of(&card.name));
+            node.signal()?.resident?.into_iter().find(|resident| name::key(&resident.name) == theirs)
+        })?;
+        Some(LoadedModel {
+            card,
+            memory: resident.memory,
+            device_memory: resident.device_memory,
+            expires: resident.expires.map(OffsetDateTime::from),
+            context: resident.context,
+        })
+    }
+
+    fn loaded_here(&self) -> Vec<LoadedModel> {
         let loaded = self.supervisor.loaded().into_iter();
         loaded
             .filter_map(|loaded| {

@@ -1,16 +1,15 @@
 //! One attempt on one node: what is sent, what comes back, and where it goes.
 
-use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
-
-use super::canonical;
 use super::place::Trip;
+use super::work::Work;
 use crate::flight::{Route, Writer};
-use crate::generation::{Done, Event, Generation, Resume};
-use crate::node::InFlight;
+use crate::generation::{Done, Event, Failure, FailureCode, Format, Generation, Input, Resume};
+use crate::node::protocol::{Continuation, Request};
+use crate::node::{InFlight, Node};
+use crate::routing::Digest;
 use crate::telemetry::{Counted, Metrics};
 use crate::upstream::{self, Fault, Upstream};
 
@@ -18,6 +17,15 @@ use crate::upstream::{self, Fault, Upstream};
 pub(super) trait Exchange: Send {
     /// What comes of it.
     type Answer: Send;
+
+    /// Why `node` cannot do it; others may.
+    fn objection(&self, node: &Node) -> Option<Failure>;
+
+    /// As strategies see it.
+    fn digest(&self) -> Digest;
+
+    /// Tokens of an answer.
+    fn tokens(answer: &Self::Answer) -> u64;
 
     /// One attempt; it goes on where the one before it broke off.
     fn run(&mut self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
@@ -31,62 +39,151 @@ pub(super) struct Generate<'a> {
     pub generation: Generation,
     /// What is in the flight's log already.
     pub sent: Resume,
+    /// Whether `sent` has the tokens of all of it: no node has had a part in it that does not report them.
+    pub is_exact: bool,
+}
+
+impl Generate<'_> {
+    fn goes_on(&self) -> bool {
+        self.sent != Resume::default()
+    }
+
+    /// Whether `node` can go on behind what was sent.
+    fn can_go_on(&self, node: &Node) -> bool {
+        match node.protocol.continuation() {
+            Continuation::Exact => self.is_exact,
+            // What constrains the text, and what is no text, cannot be begun for a node.
+            Continuation::Text if self.sent.thinking > 0 || self.sent.tool_calls > 0 => false,
+            Continuation::Text if self.generation.format != Format::Text => false,
+            Continuation::Text => match self.generation.input {
+                Input::Raw { .. } => true,
+                Input::Chat { .. } => node.access.prefill,
+                Input::Prompt { .. } | Input::Infill { .. } => false,
+            },
+        }
+    }
+
+    /// The node's own request, and the tokens of the answer that it gets as text.
+    fn request(&mut self, node: &Node) -> (Request, u64) {
+        let model = node.name_of(&self.generation.model);
+        let is_exact = node.protocol.continuation() == Continuation::Exact;
+        self.generation.resume = (self.goes_on() && is_exact).then(|| self.sent.clone());
+        if !self.goes_on() || is_exact {
+            return (node.protocol.generate(&self.generation, &model, None), 0);
+        }
+        let (text, pieces) = self.writer.text();
+        let begun = self.sent.tokens.len().max(pieces) as u64;
+        let mut rest = self.generation.clone();
+        if let Some(limit) = rest.options.num_predict.as_mut().filter(|limit| **limit > 0) {
+            *limit = limit.saturating_sub_unsigned(begun).max(1);
+        }
+        (node.protocol.generate(&rest, &model, Some(&text)), begun)
+    }
 }
 
 impl<'a> Exchange for Generate<'a> {
     type Answer = (Done, upstream::Exchange<'a>);
 
+    fn objection(&self, node: &Node) -> Option<Failure> {
+        let cannot_go_on = || Failure {
+            code: FailureCode::Unavailable,
+            message: "no node can go on with this answer".to_owned(),
+        };
+        let objection = node.protocol.objection(&self.generation);
+        objection.or_else(|| (self.goes_on() && !self.can_go_on(node)).then(cannot_go_on))
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of(&self.generation)
+    }
+
+    fn tokens((done, _): &Self::Answer) -> u64 {
+        done.completion_tokens
+    }
+
     async fn run(&mut self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
-        let _entered = enter(trip, self.metrics);
+        let (mut entered, _counted) = enter(&trip, self.metrics);
         let from = Instant::now();
-        let goes_on = self.sent != Resume::default();
-        self.generation.resume = goes_on.then(|| self.sent.clone());
-        let body = canonical(&self.generation).map_err(|error| Fault::Broken(error.to_string()))?;
-        let mut exchange = connected(self.upstream.start(trip.node, "/generate", body)).await?;
+        let goes_on = self.goes_on();
+        let node = Arc::clone(&trip.choice.node);
+        let (request, begun) = self.request(&node);
+        let mut exchange = connected(self.upstream.start(&node, request)).await?;
+        let mut decoder = node.protocol.decoder(&self.generation);
         if goes_on {
             self.metrics.resumed.inc();
         }
-        // A later route is not told: the client has the head of its answer.
-        let mut is_first = !goes_on;
+        let mut first = None;
         loop {
-            let event = match exchange.next().await? {
+            let event = match exchange.next(&mut *decoder).await? {
                 Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
                 Some(event) => event,
                 None => return Err(Fault::Broken("the answer was cut off".into())),
             };
-            self.sent.count(&event);
-            if std::mem::take(&mut is_first) {
-                self.writer.routed(trip.route(from));
-            }
-            let done = if let Event::Done(done) = &event { Some(done.clone()) } else { None };
-            self.writer.append(event);
-            if let Some(done) = done {
-                return Ok((done, exchange));
-            }
+            let first = *first.get_or_insert_with(|| {
+                // A later route is not told: the client has the head of its answer.
+                if !goes_on {
+                    self.writer.routed(trip.route(from));
+                }
+                entered.read();
+                trip.choice.answered();
+                Instant::now()
+            });
+            self.is_exact &= node.protocol.continuation() == Continuation::Exact;
+            let Event::Done(mut done) = event else {
+                self.sent.count(&event);
+                self.writer.append(event);
+                continue;
+            };
+            done.prompt_tokens = done.prompt_tokens.saturating_sub(begun);
+            done.completion_tokens += begun;
+            time(&mut done, from, first);
+            self.writer.append(Event::Done(done.clone()));
+            return Ok((done, exchange));
         }
     }
 }
 
-/// Sends `body` to `path` and reads one JSON body, a `T`.
-pub(super) struct Ask<'a, T> {
-    pub upstream: &'a Upstream,
-    pub metrics: &'a Metrics,
-    pub path: &'static str,
-    pub body: Bytes,
-    pub answer: PhantomData<fn() -> T>,
+/// Fills in what a node does not tell: how long it took, as seen from here.
+fn time(done: &mut Done, from: Instant, first: Instant) {
+    if done.prompt_duration == 0 && done.completion_duration == 0 {
+        let nanoseconds =
+            |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        done.prompt_duration = nanoseconds(first.duration_since(from));
+        done.completion_duration = nanoseconds(first.elapsed());
+    }
 }
 
-impl<T: DeserializeOwned + Send> Exchange for Ask<'_, T> {
-    type Answer = (T, Route);
+/// Asks something and reads the whole answer.
+pub(super) struct Ask<'a, W> {
+    pub upstream: &'a Upstream,
+    pub metrics: &'a Metrics,
+    pub work: W,
+}
 
-    async fn run(&mut self, trip: Trip<'_>) -> Result<(T, Route), Fault> {
-        let _entered = enter(trip, self.metrics);
+impl<W: Work> Exchange for Ask<'_, W> {
+    type Answer = (W::Answer, Route);
+
+    fn objection(&self, node: &Node) -> Option<Failure> {
+        self.work.objection(node)
+    }
+
+    fn digest(&self) -> Digest {
+        self.work.digest()
+    }
+
+    fn tokens(_: &Self::Answer) -> u64 {
+        0
+    }
+
+    async fn run(&mut self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
+        let _entered = enter(&trip, self.metrics);
         let from = Instant::now();
-        let mut exchange = connected(self.upstream.start(trip.node, self.path, self.body.clone())).await?;
-        let answer = exchange.body().await?;
-        exchange.release();
-        let answer = serde_json::from_slice(&answer)
-            .map_err(|error| Fault::Broken(format!("the answer of {}: {error}", self.path)))?;
+        let node = &trip.choice.node;
+        let request = self.work.request(node).map_err(Fault::Refused)?;
+        let path = request.path.clone();
+        let answer = connected(self.upstream.ask(node, request)).await?;
+        let answer = self.work.answer(node, &answer);
+        let answer = answer.map_err(|error| Fault::Broken(format!("the answer of {path}: {error}")))?;
         Ok((answer, trip.route(from)))
     }
 }
@@ -96,6 +193,7 @@ fn connected<T>(start: impl Future<Output = T> + Send) -> impl Future<Output = T
     Box::pin(start)
 }
 
-fn enter(trip: Trip<'_>, metrics: &Metrics) -> (InFlight, Counted) {
-    (trip.node.enter(), Counted::new(metrics.inflight.with_label_values(&[&trip.node.name])))
+fn enter(trip: &Trip<'_>, metrics: &Metrics) -> (InFlight, Counted) {
+    let inflight = metrics.inflight.with_label_values(&[&trip.choice.node.name]);
+    (trip.choice.enter(), Counted::new(inflight))
 }

@@ -1,68 +1,85 @@
 //! Dispatch: the way of a canonical request from a parsed call to a node and back, as a row of stages.
 //!
 //! ```text
-//! resolve ─► (cache) ─► (join a flight) ─► admission ─► residency ─► routing ─► (breaker) ─► exchange ─► events
+//! resolve ─► (cache) ─► (join a flight) ─► admission ─► residency ─► breaker, health ─► routing ─► exchange ─► events
 //! ```
 //!
-//! Stages in parentheses are not built yet; their places are marked in `Dispatch::fly` and `Dispatch::on_a_node`. A
+//! Stages in parentheses are not built yet; their places are marked in `Dispatch::fly`. A
 //! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
 
+mod breakers;
+mod budget;
+mod catalog;
+mod choice;
 mod config;
 mod describe;
 mod exchange;
+mod nodes;
 mod place;
+mod rules;
 mod settings;
 mod snapshot;
 mod target;
+mod work;
 
-use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 pub use config::RetryConfig;
+pub use nodes::{Deed, Excluded, Explanation, Serving, Standing};
 pub use target::Target;
 
+use breakers::Breakers;
+use catalog::Catalog;
 use place::Waited;
+use rules::Rules;
+use work::Seam;
 
-use crate::admission::{Gate, QueueConfig};
-use crate::dialect::{ModelCard, Question, Reply};
+use crate::admission::QueueConfig;
+use crate::breaker::BreakerConfig;
+use crate::dialect::{Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
 use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
-use crate::library::{self, Library};
-use crate::node::{NodeConfig, Pool};
-use crate::routing::Strategy;
+use crate::library::Library;
+use crate::node::Pool;
+use crate::routing::{RoutingConfig, Site};
 use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
 use crate::upstream::Upstream;
 use crate::worker::Supervisor;
+
+/// From the last event of an answer to the end of its body.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// Everything a request needs on its way. One per process.
 pub struct Dispatch {
     library: Arc<Library>,
     supervisor: Arc<Supervisor>,
     pool: Arc<Pool>,
-    strategy: Box<dyn Strategy>,
-    /// By [`Target::name`].
-    gates: HashMap<String, Arc<Gate>>,
-    /// Models that only nodes of the config serve, by [`Target::name`].
-    remote: BTreeMap<Arc<str>, Arc<ModelCard>>,
-    upstream: Upstream,
-    retry: RetryConfig,
+    /// What the config says and can say otherwise while requests run.
+    rules: RwLock<Arc<Rules>>,
+    breakers: Breakers,
+    catalog: Catalog,
+    upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
 }
 
 /// What a request claims beside its answer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Claim {
     /// How long its model stays in memory after it; `None`: as before.
     pub keep_alive: Option<KeepAlive>,
     /// Its place among those that wait.
     pub priority: Priority,
+    /// What ties it to those before it: a hash of `X-Session-Id`.
+    pub session: Option<u64>,
+    /// Where the client is.
+    pub site: Site,
 }
 
 /// What [`Dispatch`] is made of.
@@ -73,14 +90,16 @@ pub struct Parts {
     pub supervisor: Arc<Supervisor>,
     /// The nodes that take requests.
     pub pool: Arc<Pool>,
-    /// The routing algorithm.
-    pub strategy: Box<dyn Strategy>,
+    /// The `routing` section.
+    pub routing: RoutingConfig,
+    /// The `breaker` section.
+    pub breaker: BreakerConfig,
     /// The `queue` section.
     pub queue: QueueConfig,
     /// The `retry` section.
     pub retry: RetryConfig,
-    /// The `nodes` section; its nodes are in the pool already, under [`Library::canonical`] names.
-    pub nodes: Vec<NodeConfig>,
+    /// The way to the nodes.
+    pub upstream: Arc<Upstream>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
 }
@@ -88,53 +107,46 @@ pub struct Parts {
 impl Dispatch {
     /// Puts a gate in front of each model, as wide as its workers and nodes together.
     pub fn new(parts: Parts) -> Self {
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for model in parts.library.models() {
-            let parallel = usize::try_from(model.config.parallel).unwrap_or(usize::MAX);
-            places.insert(model.name.clone(), parallel.saturating_mul(model.config.replicas));
-        }
-        let mut remote = BTreeMap::new();
-        for node in &parts.nodes {
-            for model in node.models.iter().map(|model| parts.library.canonical(model)) {
-                if !places.contains_key(&model) {
-                    remote.insert(model.as_str().into(), Arc::new(library::elsewhere(&model)));
-                }
-                let places = places.entry(model).or_default();
-                *places = places.saturating_add(node.max_in_flight);
-            }
-        }
-        let gates = places
-            .into_iter()
-            .map(|(model, places)| (model, Arc::new(Gate::new(places, &parts.queue))))
-            .collect();
+        let catalog = Catalog::new(Arc::clone(&parts.library), Arc::clone(&parts.pool), parts.queue);
         Self {
             library: parts.library,
             supervisor: parts.supervisor,
             pool: parts.pool,
-            strategy: parts.strategy,
-            gates,
-            remote,
-            upstream: Upstream::default(),
-            retry: parts.retry,
+            rules: RwLock::new(Arc::new(Rules::new(&parts.routing, parts.retry))),
+            breakers: Breakers::new(parts.breaker, Arc::clone(&parts.metrics)),
+            catalog,
+            upstream: parts.upstream,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
         }
     }
 
+    /// What is in force now.
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on under other settings. Requests that run keep theirs; what a strategy has learned stays if it stays the same.
+    pub fn configure(&self, routing: &RoutingConfig, retry: RetryConfig, breaker: BreakerConfig) {
+        self.breakers.configure(breaker);
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        *rules = Arc::new(rules.renewed(routing, retry));
+    }
+
+    /// Looks again at what the nodes serve, after that has changed.
+    pub fn nodes_changed(&self) {
+        self.catalog.refresh();
+    }
+
     /// Starts a generation and returns its first reader at once. The model stays loaded for it from now on.
-    pub fn generate(
-        self: &Arc<Self>,
-        target: &Target,
-        keep_alive: Option<KeepAlive>,
-        generation: Generation,
-    ) -> Reader {
+    pub fn generate(self: &Arc<Self>, target: &Target, claim: Claim, generation: Generation) -> Reader {
         let (writer, reader) = flight();
         let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         let (dispatch, target) = (Arc::clone(self), target.clone());
         self.flights.spawn(async move {
             let _hold = hold;
             let flown = tokio::select! {
-                flown = dispatch.fly(&target, keep_alive, generation, &writer) => flown,
+                flown = dispatch.fly(&target, claim, generation, &writer) => flown,
                 // Dropping the exchange closes its connection, and the worker frees the sequence.
                 () = writer.abandoned() => return,
             };
@@ -149,13 +161,13 @@ impl Dispatch {
     pub async fn embed(
         &self,
         target: &Target,
-        claim: Claim,
+        claim: &Claim,
         mut embedding: Embedding,
     ) -> Result<(Embeddings, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        let exchange = self.exchange("/embed", &embedding)?;
-        let (embeddings, route): (Embeddings, _) = self.on_a_node(target, claim, exchange).await?;
+        let mut exchange = self.asking(embedding);
+        let (embeddings, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
     }
@@ -164,13 +176,13 @@ impl Dispatch {
     pub async fn rank(
         &self,
         target: &Target,
-        claim: Claim,
+        claim: &Claim,
         mut ranking: Ranking,
     ) -> Result<(Scores, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         ranking.model = target.name.to_string();
-        let exchange = self.exchange("/rank", &ranking)?;
-        let (scores, route): (Scores, _) = self.on_a_node(target, claim, exchange).await?;
+        let mut exchange = self.asking(ranking);
+        let (scores, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
         Ok((scores, route))
     }
@@ -178,40 +190,34 @@ impl Dispatch {
     /// Asks a question. It waits for the model to be loaded, but in no line: no sequence is needed for it.
     pub async fn ask(&self, target: &Target, question: Question) -> Result<(Reply, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
-        let waited = Waited::default();
+        let (waited, claim) = (Waited::default(), Claim::default());
         Ok(match question {
             Question::Tokenize(text) => {
-                let exchange = self.exchange("/tokenize", &text)?;
-                let (tokens, route) = self.attempts(target, waited, exchange).await?;
+                let mut exchange = self.ask_workers("/tokenize", text);
+                let (tokens, route) = self.attempts(target, &claim, waited, &mut exchange).await?;
                 (Reply::Tokens(tokens), route)
             }
             Question::Detokenize(tokens) => {
-                let exchange = self.exchange("/detokenize", &tokens)?;
-                let (text, route) = self.attempts(target, waited, exchange).await?;
+                let mut exchange = self.ask_workers("/detokenize", tokens);
+                let (text, route) = self.attempts(target, &claim, waited, &mut exchange).await?;
                 (Reply::Text(text), route)
             }
             Question::Render(mut generation) => {
                 generation.model = target.name.to_string();
-                let exchange = self.exchange("/render", &generation)?;
-                let (text, route) = self.attempts(target, waited, exchange).await?;
+                let mut exchange = self.ask_workers("/render", generation);
+                let (text, route) = self.attempts(target, &claim, waited, &mut exchange).await?;
                 (Reply::Text(text), route)
             }
         })
     }
 
-    fn exchange<T>(
-        &self,
-        path: &'static str,
-        body: &impl serde::Serialize,
-    ) -> Result<exchange::Ask<'_, T>, Error> {
-        let body = canonical(body)?;
-        Ok(exchange::Ask {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            path,
-            body,
-            answer: PhantomData,
-        })
+    fn asking<W>(&self, work: W) -> exchange::Ask<'_, W> {
+        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, work }
+    }
+
+    /// What only workers can be asked.
+    fn ask_workers<Q, A>(&self, path: &'static str, question: Q) -> exchange::Ask<'_, Seam<Q, A>> {
+        self.asking(Seam { path, question, answer: PhantomData })
     }
 
     /// Loads the model and waits until it is ready.
@@ -238,7 +244,7 @@ impl Dispatch {
     async fn fly(
         &self,
         target: &Target,
-        keep_alive: Option<KeepAlive>,
+        mut claim: Claim,
         mut generation: Generation,
         writer: &Writer,
     ) -> Result<(), Error> {
@@ -252,15 +258,16 @@ impl Dispatch {
             // Drawn on this side of the seam, so that a second attempt repeats the first one.
             generation.options.seed = Some(i64::from(rand::random::<u32>()));
         }
-        let claim = Claim { keep_alive, priority: generation.priority };
-        let exchange = exchange::Generate {
+        claim.priority = generation.priority;
+        let mut exchange = exchange::Generate {
             upstream: &self.upstream,
             metrics: &self.metrics,
             writer,
             generation,
             sent: Resume::default(),
+            is_exact: true,
         };
-        let (done, exchange) = self.on_a_node(target, claim, exchange).await?;
+        let (done, exchange) = self.on_a_node(target, &claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
         self.count_tokens(&target.name, "cached", done.cached_tokens);
         self.count_tokens(&target.name, "completion", done.completion_tokens);
@@ -271,7 +278,8 @@ impl Dispatch {
             done.guessed_tokens.saturating_sub(done.accepted_tokens),
         );
         // On the heap, for its size is the flight's otherwise, from the start.
-        Box::pin(exchange.finish()).await;
+        // A node that does not end its answer has answered all the same.
+        tokio::time::timeout(LAST_BYTES, Box::pin(exchange.finish())).await.ok();
         Ok(())
     }
 
@@ -282,8 +290,4 @@ impl Dispatch {
     fn count_guesses(&self, model: &str, result: &str, count: u64) {
         self.metrics.speculated_tokens.with_label_values(&[model, result]).inc_by(count);
     }
-}
-
-fn canonical(request: &impl serde::Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(request).map(Bytes::from).map_err(Error::internal)
 }

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::choice::Choice;
 use super::exchange::Exchange;
 use super::{Claim, Dispatch, Target};
 use crate::admission::Place;
 use crate::error::Error;
 use crate::flight::Route;
-use crate::generation::Priority;
+use crate::generation::{Failure, Priority};
 use crate::node::Node;
-use crate::routing::Candidate;
 use crate::telemetry::Counted;
+use crate::upstream::Fault;
 
 /// Pause before looking again for a node that the supervisor reported ready and that was gone a moment later.
 const LOST_AGAIN: Duration = Duration::from_millis(10);
+
+/// How long a request waits for one of its nodes to have less to do. That all have as much as they may have though it was let in is
+/// because one of them has gone.
+const FULL: Duration = Duration::from_secs(60);
 
 /// What a request has waited for before its node got it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,9 +33,8 @@ pub struct Waited {
 }
 
 /// One attempt.
-#[derive(Clone, Copy)]
 pub(super) struct Trip<'a> {
-    pub node: &'a Arc<Node>,
+    pub choice: &'a mut Choice,
     /// 1 for the first.
     pub attempt: u32,
     pub waited: Waited,
@@ -40,7 +44,7 @@ impl Trip<'_> {
     /// What is known of the way once the node has begun to answer; it was asked at `from`.
     pub(super) fn route(&self, from: Instant) -> Route {
         Route {
-            node: Arc::clone(&self.node.name),
+            node: Arc::clone(&self.choice.node.name),
             attempts: self.attempt,
             queued: self.waited.queue,
             loading: self.waited.load,
@@ -55,49 +59,70 @@ impl Dispatch {
     pub(super) async fn on_a_node<E: Exchange>(
         &self,
         target: &Target,
-        claim: Claim,
-        exchange: E,
+        claim: &Claim,
+        exchange: &mut E,
     ) -> Result<E::Answer, Error> {
         let mut waited = Waited::default();
         let _place = self.admit(target, claim.priority, &mut waited).await?;
         // Only who is let in decides how long the model stays.
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, claim.keep_alive));
-        self.attempts(target, waited, exchange).await
+        self.attempts(target, claim, waited, exchange).await
     }
 
     /// The same without a place in front of the model, for who has one or needs none.
     pub(super) async fn attempts<E: Exchange>(
         &self,
         target: &Target,
+        claim: &Claim,
         mut waited: Waited,
-        mut exchange: E,
+        exchange: &mut E,
     ) -> Result<E::Answer, Error> {
-        let mut tried: Vec<Arc<Node>> = Vec::new();
-        let mut attempt = 1;
+        let rules = self.rules();
+        rules.budget.deposit();
+        let (mut tried, mut attempt): (Vec<Arc<Node>>, u32) = (Vec::new(), 1);
+        let mut last: Option<Fault> = None;
         loop {
-            let node = self.ready_node(target, &tried, &mut waited).await?;
+            let mut choice = match self.ready_node(target, claim, &tried, exchange, &mut waited).await {
+                Ok(choice) => choice,
+                // That no other can go on is a consequence; what went wrong is the fault before it.
+                Err(error @ (Error::Node(_) | Error::NodesShut { .. })) => {
+                    return Err(last.map_or(error, Error::from));
+                }
+                Err(error) => return Err(error),
+            };
             let from = Instant::now();
-            // A breaker will give its permit here.
-            let fault = match exchange.run(Trip { node: &node, attempt, waited }).await {
-                Ok(answer) => return Ok(answer),
+            let fault = match exchange.run(Trip { choice: &mut choice, attempt, waited }).await {
+                Ok(answer) => {
+                    choice.succeed(E::tokens(&answer));
+                    return Ok(answer);
+                }
                 Err(fault) => fault,
             };
             waited.upstream += from.elapsed();
-            if !fault.is_retryable() || attempt > self.retry.attempts {
+            let node = Arc::clone(&choice.node);
+            choice.fail(&fault);
+            if !fault.is_retryable() || attempt > rules.retry.attempts {
+                return Err(fault.into());
+            }
+            self.suspect(target, &node);
+            // A worker that died has a supervisor to keep retries from multiplying.
+            if node.is_remote() && !rules.budget.withdraw() {
+                tracing::warn!(node = %node.name, attempt, %fault, "a node failed, and too many requests were retried of late");
                 return Err(fault.into());
             }
             tracing::warn!(node = %node.name, attempt, %fault, "a node failed; the request goes on elsewhere");
-            self.suspect(target, &node);
             self.metrics.retries.with_label_values(&[fault.reason()]).inc();
             tried.push(node);
             attempt += 1;
+            last = Some(fault);
         }
     }
 
     /// A place to run. The model is loaded first: whoever waits for that has a place in the line, but the patience of the
     /// line is not for loads, which have a limit of their own.
     async fn admit(&self, target: &Target, priority: Priority, waited: &mut Waited) -> Result<Place, Error> {
-        let gate = self.gates.get(&*target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
+        let gate =
+            self.catalog.gate(&target.name).ok_or_else(|| Error::internal("a model without a gate"))?;
         let ticket = gate.line_up(priority)?;
         let _counted = Counted::new(self.metrics.queue_depth.with_label_values(&[&target.name]));
         let from = Instant::now();
@@ -113,21 +138,45 @@ impl Dispatch {
     }
 
     /// A node that is ready, by the strategy's choice; loads the model if none is.
-    async fn ready_node(
+    async fn ready_node<E: Exchange>(
         &self,
         target: &Target,
+        claim: &Claim,
         tried: &[Arc<Node>],
+        exchange: &E,
         waited: &mut Waited,
-    ) -> Result<Arc<Node>, Error> {
+    ) -> Result<Choice, Error> {
         let from = Instant::now();
         loop {
-            if let Some(node) = self.choose(self.pool.of(&target.name), tried) {
-                waited.load += from.elapsed();
-                return Ok(node);
+            let now = Instant::now();
+            let (nodes, objection) = able(self.pool.of(&target.name), exchange);
+            let has_worker = nodes.iter().any(|node| !node.is_remote());
+            let fit = self.fit(&target.name, nodes, now);
+            let (retry_in, is_full) = (fit.retry_in, fit.is_full);
+            if is_full && from.elapsed() < FULL {
+                tokio::time::sleep(LOST_AGAIN).await;
+                continue;
             }
-            match &target.model {
-                Some(model) => self.supervisor.ready(model).await?,
-                None => return Err(Error::NodeLost { reason: "no node serves this model".into() }),
+            let digest = || Self::digest(target, claim, exchange.digest());
+            if let Some(choice) = self.choose(target, fit, tried, digest, now) {
+                waited.load += from.elapsed();
+                return Ok(choice);
+            }
+            match (&target.model, objection, retry_in) {
+                // A worker would not do better, or there is none to be had.
+                (Some(_), Some((failure, true)), _) | (None, Some((failure, _)), None) => {
+                    return Err(Error::Node(failure));
+                }
+                (Some(model), ..) if !has_worker => self.supervisor.ready(model).await?,
+                (..) if is_full => {
+                    let retry_after = Duration::from_secs(1);
+                    return Err(Error::NodesShut { model: target.name.to_string(), retry_after });
+                }
+                (_, _, Some(retry_after)) => {
+                    return Err(Error::NodesShut { model: target.name.to_string(), retry_after });
+                }
+                (Some(model), ..) => self.supervisor.ready(model).await?,
+                (None, None, None) => return Err(Error::NoNode { model: target.name.to_string() }),
             }
             if self.pool.of(&target.name).is_empty() {
                 tokio::time::sleep(LOST_AGAIN).await;
@@ -135,31 +184,26 @@ impl Dispatch {
         }
     }
 
-    /// The strategy's choice among those not tried; among all if all were.
-    fn choose(&self, nodes: Vec<Arc<Node>>, tried: &[Arc<Node>]) -> Option<Arc<Node>> {
-        let fresh: Vec<_> = nodes
-            .iter()
-            .filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)))
-            .cloned()
-            .collect();
-        let nodes = if fresh.is_empty() { nodes } else { fresh };
-        if let [only] = nodes.as_slice() {
-            return Some(Arc::clone(only));
-        }
-        let candidates: Vec<_> = nodes
-            .iter()
-            .map(|node| Candidate {
-                name: Arc::clone(&node.name),
-                in_flight: node.in_flight(),
-                parallel: node.parallel,
-            })
-            .collect();
-        self.strategy.choose(&candidates).and_then(|index| nodes.get(index).cloned())
-    }
-
     fn suspect(&self, target: &Target, node: &Arc<Node>) {
-        if target.model.is_some() {
+        if target.model.is_some() && !node.is_remote() {
             self.supervisor.suspect(node);
         }
     }
+}
+
+/// Those of `nodes` that can do it, and an objection of one that cannot, with whether it is a worker of this process.
+fn able(nodes: Vec<Arc<Node>>, exchange: &impl Exchange) -> (Vec<Arc<Node>>, Option<(Failure, bool)>) {
+    let mut objection: Option<(Failure, bool)> = None;
+    let mut able = nodes;
+    able.retain(|node| match exchange.objection(node) {
+        None => true,
+        Some(failure) => {
+            let is_worker = !node.is_remote();
+            if objection.as_ref().is_none_or(|(_, was_worker)| is_worker && !was_worker) {
+                objection = Some((failure, is_worker));
+            }
+            false
+        }
+    });
+    (able, objection)
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Dispatch;
 use crate::error::Error;
 use crate::generation::seam::Saved;
 use crate::node::Node;
+use crate::node::protocol::Request;
 use crate::upstream::Fault;
 
 impl Dispatch {
@@ -16,14 +15,13 @@ impl Dispatch {
     pub async fn snapshot(&self, name: &str) -> Result<Vec<(Arc<str>, Saved)>, Error> {
         let target = self.find(name)?.ok_or_else(|| Error::ModelNotFound { name: name.to_owned() })?;
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
-        let nodes = self.pool.of(&target.name);
+        let mut nodes = self.pool.of(&target.name);
+        nodes.retain(|node| node.protocol.is_seam());
         Ok(futures::future::try_join_all(nodes.iter().map(|node| self.snapshot_of(node))).await?)
     }
 
     async fn snapshot_of(&self, node: &Node) -> Result<(Arc<str>, Saved), Fault> {
-        let mut exchange = self.upstream.start(node, "/snapshot", Bytes::from_static(b"{}")).await?;
-        let answer = exchange.body().await?;
-        exchange.release();
+        let answer = self.upstream.ask(node, Request::post("/snapshot", &serde_json::json!({}))).await?;
         let saved = serde_json::from_slice(&answer).map_err(|error| Fault::Broken(error.to_string()))?;
         Ok((Arc::clone(&node.name), saved))
     }

@@ -42,9 +42,9 @@ impl Dispatch {
 
     /// What is meant by who names no model.
     fn only_model(&self) -> Result<String, Error> {
-        let models = self.library.models();
-        let names =
-            models.iter().map(|model| model.name.as_str()).chain(self.remote.keys().map(|name| &**name));
+        let (models, elsewhere) = (self.library.models(), self.catalog.served_elsewhere());
+        let names = models.iter().map(|model| model.name.as_str());
+        let names = names.chain(elsewhere.iter().map(|card| card.name.as_str()));
         match names.collect::<Vec<_>>().as_slice() {
             [only] => Ok((*only).to_owned()),
             names => {
@@ -59,8 +59,8 @@ impl Dispatch {
         if let Some(Named { model, adapter }) = self.library.resolve(name)? {
             return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model), adapter }));
         }
-        let remote = self.remote.get_key_value(self.library.canonical(name).as_str());
-        Ok(remote.map(|(name, _)| Target { name: Arc::clone(name), model: None, adapter: None }))
+        let remote = self.catalog.remote(&self.library.canonical(name));
+        Ok(remote.map(|(name, _)| Target { name, model: None, adapter: None }))
     }
 }
 
@@ -96,8 +96,9 @@ mod tests {
         let node = json!({"name": "box", "url": "unix:/box", "models": served, "max_in_flight": usize::MAX});
         let node: NodeConfig = serde_json::from_value(node).unwrap();
         let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
-        for model in &node.models {
-            pool.add(&library.canonical(model), Arc::new(Node::new("box", "/box".into(), 0, 1)));
+        let remote = Arc::new(Node::remote(&node).unwrap());
+        for model in &node.models.0 {
+            pool.add(&library.canonical(&model.name), Arc::clone(&remote));
         }
         let supervisor = Arc::new(Supervisor::new(
             Default::default(),
@@ -111,10 +112,11 @@ mod tests {
             library,
             supervisor,
             pool,
-            strategy: crate::routing::build(&Default::default()),
+            routing: Default::default(),
+            breaker: Default::default(),
             queue: Default::default(),
             retry: Default::default(),
-            nodes: vec![node],
+            upstream: Default::default(),
             metrics,
         })
     }
@@ -141,7 +143,7 @@ mod tests {
         let dispatch = dispatch(dir.path(), &["Llama3:latest"]);
         for name in ["llama3", "Llama3:latest", "library/LLAMA3"] {
             let target = dispatch.find(name).unwrap().unwrap();
-            assert!(target.model.is_none() && dispatch.gates.contains_key(&*target.name), "{name}");
+            assert!(target.model.is_none() && dispatch.catalog.gate(&target.name).is_some(), "{name}");
             assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
         }
         assert!(dispatch.find("llama3:8b").unwrap().is_none());
@@ -154,9 +156,9 @@ mod tests {
         for name in ["small", "TINY:latest"] {
             let dispatch = dispatch(dir.path(), &[name]);
             let target = dispatch.find("small").unwrap().unwrap();
-            assert_eq!((&*target.name, dispatch.gates.len()), ("Small", 1), "{name}");
+            assert_eq!(&*target.name, "Small", "{name}");
             assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
-            assert!(dispatch.remote.is_empty(), "{name}");
+            assert!(dispatch.catalog.served_elsewhere().is_empty(), "{name}");
         }
     }
 

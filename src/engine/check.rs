@@ -2,6 +2,7 @@
 //! takes for granted beyond that, and ends the process over.
 
 pub mod adapter;
+pub mod projector;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -77,14 +78,20 @@ fn check_hyperparameters(header: &Header) -> Result<(), String> {
     if !(1..=MAX_LAYERS).contains(&layers) {
         return Err(format!("{layers} layers; 1 to {MAX_LAYERS} are possible"));
     }
-    let mut epsilons = header.metadata.iter().filter(|(key, _)| key.ends_with("_epsilon"));
-    // Neither NaN nor infinity is a JSON number.
-    if let Some((key, value)) = epsilons.find(|(_, value)| value.as_f64().is_none_or(|number| number < 0.0)) {
-        return Err(format!("{} is {value}", key.escape_debug()));
-    }
+    check_epsilons(header)?;
     match text(&format!("{architecture}.rope.scaling.type")) {
         None | Some("none" | "linear" | "yarn" | "longrope") => Ok(()),
         Some(other) => Err(format!("unknown rope scaling {other:?}")),
+    }
+}
+
+/// What norms divide by at least is no number below 0.
+fn check_epsilons(header: &Header) -> Result<(), String> {
+    let mut epsilons = header.metadata.iter().filter(|(key, _)| key.ends_with("_epsilon"));
+    // Neither NaN nor infinity is a JSON number.
+    match epsilons.find(|(_, value)| value.as_f64().is_none_or(|number| number < 0.0)) {
+        Some((key, value)) => Err(format!("{} is {value}", key.escape_debug())),
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::embed::EmbedJob;
 use super::job::Job;
 use super::snapshot::Kept;
+use super::vision::Seen;
 use crate::generation::seam::{Change, Saved, Settings};
 use crate::generation::{Embeddings, Event, Failure};
 
@@ -21,6 +22,8 @@ pub enum Command {
     Save(oneshot::Sender<Result<Saved, Failure>>),
     /// What the thread that reads and writes snapshots has done.
     Kept(Kept),
+    /// What the thread that encodes images has done.
+    Seen(Seen),
     /// End at once; what runs is cut off.
     Stop,
 }

@@ -150,7 +150,7 @@ impl<'a> Embedder<'a> {
                     // An embedder keeps nothing between two inputs.
                     reply.send(Ok(Saved::default())).ok();
                 }
-                Ok(Command::Kept(_)) => {}
+                Ok(Command::Kept(_) | Command::Seen(_)) => {}
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

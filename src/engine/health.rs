@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
 use crate::generation::seam::{Health, Model, Sandbox, Settings, SnapshotCounts, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
@@ -26,6 +29,7 @@ impl Status {
         let (mut health, last_decode) = self.with(|inner| (inner.health.clone(), inner.last_decode));
         health.last_decode_ms = last_decode.map(|at| at.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
         health.resident_bytes = resident_bytes();
+        health.work = work();
         health
     }
 
@@ -121,6 +125,13 @@ impl Status {
 }
 
 /// Resident memory of this process; 0 where the system does not say.
+/// Milliseconds that all threads have computed, and how often one had to wait for a page of a file.
+fn work() -> u64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0 };
+    let computed = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
+    u64::try_from(computed + usage.major_page_faults()).unwrap_or(0)
+}
+
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);

@@ -8,6 +8,7 @@ use super::model::Model;
 use super::prompt::{self, Prompt};
 use super::sampling::{Settings, Token};
 use super::speech::Reading;
+use super::vision::Sight;
 use crate::generation::{Failure, FailureCode, Generation, Input, Options, Priority, Resume};
 
 /// Without a limit of its own an answer ends at this many times its context, as in Ollama.
@@ -48,7 +49,9 @@ impl Job {
             return Err(unsupported("the model does not support generate: it only embeds"));
         }
         let options = std::mem::take(&mut generation.options).or(&model.spec.options);
-        let prompt = prompt::build(model, &generation, &options)?;
+        let sight = Sight::take(model, &mut generation)?;
+        let prompt = prompt::build(model, &generation, &options, &sight)?;
+        let sees = !prompt.pictures.is_empty();
         let settings = settings(model, &options, prompt.context)?;
         let Reading { parser, shown, constraint } =
             Reading::of(model, &generation, &prompt, settings.seed ^ prompt.tokens.len() as u64)?;
@@ -62,9 +65,11 @@ impl Job {
             constraint,
             answer: Answer::new(options.stop.as_deref().unwrap_or_default()).read_by(parser, shown),
             logprobs: generation.logprobs.map(usize::from),
-            shift: generation.shift,
+            // A picture cannot be cut, and where it stands in a plane not be moved.
+            shift: generation.shift && !sees,
             resume: resume(model, generation.resume.take().unwrap_or_default())?,
-            reports_context: matches!(generation.input, Input::Prompt { .. }),
+            // Nobody could send pictures back as numbers.
+            reports_context: matches!(generation.input, Input::Prompt { .. }) && !sees,
             ends: match generation.input {
                 Input::Infill { .. } => model.infill_ends(),
                 _ => Vec::new(),
@@ -80,7 +85,7 @@ impl Job {
     /// One that continues `tokens`, by one.
     pub fn of(tokens: &[Token]) -> Self {
         Self {
-            prompt: Prompt { tokens: tokens.to_vec(), context: 4096, keep: 0 },
+            prompt: Prompt { tokens: tokens.to_vec(), context: 4096, keep: 0, pictures: Vec::new() },
             limit: 1,
             settings: Settings::new(&Options::default(), 4096),
             adapter: None,

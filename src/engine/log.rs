@@ -10,6 +10,7 @@ use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_WARN, ggml_log_level, llama_log_set,
 };
 
+use super::vision;
 use crate::generation::seam::WARNING;
 
 /// The latest error lines, oldest first.
@@ -22,6 +23,7 @@ const KEPT: usize = 16;
 pub fn capture() {
     // SAFETY: `on_line` is a function, so it outlives every use, and it ignores its data pointer.
     unsafe { llama_log_set(Some(on_line), std::ptr::null_mut()) }
+    vision::capture_log();
 }
 
 /// The error lines since the last call.
@@ -40,7 +42,8 @@ pub fn warn(text: &str) {
     say(&format!("{WARNING}{text}"));
 }
 
-unsafe extern "C" fn on_line(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
+/// Takes a line of the log.
+pub(super) unsafe extern "C" fn on_line(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
     if text.is_null() {
         return;
     }

@@ -2,7 +2,7 @@
 //! socket ([`crate::generation::seam`]). It knows the canonical types and llama.cpp, nothing of the proxy.
 //!
 //! ```text
-//! serve ── prepares (prompt, speech, job, embed, grammar) on blocking threads ── command ──► scheduler | embed, on one thread:
+//! serve ── prepares (prompt, speech, job, embed, grammar, vision) on blocking threads ── command ──► scheduler | embed, on one thread:
 //!                                                                  slot ► sequence ► sampling ► answer ► parse ► events
 //! ```
 
@@ -44,6 +44,7 @@ mod stop;
 pub mod template;
 mod threads;
 mod utf8;
+mod vision;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -65,6 +66,7 @@ use model::Model;
 use scheduler::Scheduler;
 use serve::{Engine, Worker};
 use snapshot::{Keying, Snapshots};
+use vision::Eye;
 
 use crate::generation::seam::{Sandbox, Spec};
 
@@ -251,7 +253,8 @@ fn compute(
         embedder.run(received)
     } else {
         let snapshots = key.and_then(|key| Snapshots::open(&model, key, status, commands.clone()));
-        let mut scheduler = Scheduler::new(&model, status, snapshots)?;
+        let eye = Eye::open(&model, commands.clone())?;
+        let mut scheduler = Scheduler::new(&model, status, snapshots, eye)?;
         ready(commands);
         scheduler.run(received)
     }

@@ -20,6 +20,7 @@ use super::sampling::dry::{self, Breakers};
 use super::speculate::{DraftModel, Speculation};
 use super::speech::Speech;
 use super::template::ChatTemplate;
+use super::vision::Vision;
 use super::{check, log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Spec, SpeculateMode};
 use crate::generation::{Failure, FailureCode};
@@ -41,6 +42,8 @@ const MOST_BREAKERS: usize = 64;
 
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
+    /// What it sees with. Dropped before the model that it was made for.
+    pub vision: Option<Vision>,
     // Both dropped before the backend they live in.
     llama: LlamaModel,
     /// Guesses what it is going to say.
@@ -89,11 +92,16 @@ impl Model {
         let purpose = Purpose::of(&architecture, spec.pooling.map(llama_pooling).or(pooling))?;
         let slides = slides(&llama, &architecture);
         // A recurrent memory has no cells to share, and a window would be that of whoever wrote last.
-        let shares = spec.cells > 0 && !slides && !llama.is_recurrent() && !llama.is_hybrid();
+        // Where a picture stands in a plane it takes more cells than positions, and nobody counts those of a pool.
+        let stands_in_plane = spec.projector.is_some() && has_planes(&llama);
+        let shares = spec.cells > 0 && !slides && can_forget(&llama) && !stands_in_plane;
         let cells = if shares { spec.cells } else { 0 };
         let facts = facts(&llama, purpose, &spec, cells);
         if !facts.completes && !spec.adapters.is_empty() {
             return Err("adapters are for models that generate, and this one does not".to_owned());
+        }
+        if !facts.completes && spec.projector.is_some() {
+            return Err("projectors are for models that generate, and this one does not".to_owned());
         }
         let adapters = Adapters::load(&mut llama, &headers, &spec.adapters, why)?;
         // A shared cell has one position for all who share it.
@@ -107,6 +115,7 @@ impl Model {
             None => None,
         };
         let mut model = Self {
+            vision: None,
             llama,
             draft,
             backend,
@@ -121,6 +130,10 @@ impl Model {
             grammars: OnceLock::new(),
             breakers: Mutex::default(),
         };
+        if let Some(projector) = &model.spec.projector {
+            let on_gpu = model.spec.gpu_layers != 0;
+            model.vision = Some(Vision::load(projector, &model.llama, model.threads().1, on_gpu)?);
+        }
         if let Some(source) = model.template_source() {
             model.template = Some(model.chat_template(&source));
             model.speech = Speech::of(&source, |mark| model.special(mark));
@@ -450,9 +463,12 @@ fn context_length(asked: u32, usual: u32, trained: u32) -> u32 {
 /// These are the cases of its `get_can_shift`; the memories that keep no cell per token; and quantised caches, where this version
 /// crashes.
 fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
-    let several_positions =
-        matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
-    can_forget(llama) && !several_positions && architecture != "step35" && kv_type == KvType::F16
+    can_forget(llama) && !has_planes(llama) && architecture != "step35" && kv_type == KvType::F16
+}
+
+/// Whether a token can have several positions, as parts of a picture do that stand in a plane.
+fn has_planes(llama: &LlamaModel) -> bool {
+    matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision))
 }
 
 /// Whether its memory has a cell per token, which can be freed again.

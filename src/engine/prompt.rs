@@ -1,9 +1,12 @@
 //! From a [`Generation`] to the tokens of its prompt: rendering, tokenising, cutting to the context.
 
+use std::sync::Arc;
+
 use super::infill;
 use super::model::Model;
 use super::sampling::Token;
 use super::template::{GoTemplate, PromptData};
+use super::vision::{Picture, Sight, is_part};
 use crate::generation::{Failure, FailureCode, Generation, Input, Message, Options, Role, Think};
 
 /// The least context a request can ask for, as in Ollama.
@@ -17,33 +20,42 @@ pub struct Prompt {
     pub context: usize,
     /// Tokens at the front that stay when the context shifts.
     pub keep: usize,
+    /// What some of its tokens stand for.
+    pub pictures: Vec<Arc<Picture>>,
 }
 
-/// The prompt of a request, cut to fit its context where it allows that.
-pub fn build(model: &Model, generation: &Generation, options: &Options) -> Result<Prompt, Failure> {
-    let context = context(model, options);
-    let tokens = match &generation.input {
+/// The prompt of a request, cut to fit its context where it allows that. `sight`: what the marks in its texts are.
+pub fn build(
+    model: &Model,
+    generation: &Generation,
+    options: &Options,
+    sight: &Sight,
+) -> Result<Prompt, Failure> {
+    let pictures = sight.pictures();
+    // Its cells are as many as its context says, and a picture may take more of them than positions.
+    let context = context(model, options).saturating_sub(sight.excess());
+    let mut tokens = match &generation.input {
         Input::Chat { messages, .. } if generation.truncate => {
-            return fitting_chat(model, generation, messages, context).map(|tokens| Prompt {
-                keep: keep(model, options, tokens.len(), context),
-                tokens,
-                context,
-            });
+            fitting_chat(model, generation, messages, context, sight)?
         }
-        _ => tokens(model, generation, context)?,
+        _ => tokens(model, generation, context, sight)?,
     };
-    if tokens.is_empty() {
-        return Err(invalid("the prompt has no tokens"));
+    match tokens.last() {
+        None => return Err(invalid("the prompt has no tokens")),
+        Some(&last) if is_part(last) => {
+            return Err(invalid("the prompt ends with an image: a text has to follow"));
+        }
+        Some(_) => {}
     }
     let keep = keep(model, options, tokens.len(), context);
-    if tokens.len() < context {
-        return Ok(Prompt { tokens, context, keep });
+    if tokens.len() >= context {
+        let cuttable = !matches!(generation.input, Input::Chat { .. } | Input::Infill { .. });
+        if !(cuttable && generation.truncate && generation.shift && pictures.is_empty()) {
+            return Err(too_long(tokens.len(), context));
+        }
+        tokens = cut(tokens, keep, context);
     }
-    let cuttable = !matches!(generation.input, Input::Chat { .. } | Input::Infill { .. });
-    if cuttable && generation.truncate && generation.shift {
-        return Ok(Prompt { tokens: cut(tokens, keep, context), context, keep });
-    }
-    Err(too_long(tokens.len(), context))
+    Ok(Prompt { tokens, context, keep, pictures })
 }
 
 /// The text the model's template makes of a request; for a fill-in-the-middle prompt, of its tokens.
@@ -53,28 +65,36 @@ pub fn render(model: &Model, generation: &Generation) -> Result<String, Failure>
         Input::Prompt { prompt, system, template, .. } => {
             render_prompt(model, generation, prompt, system.as_ref(), template.as_deref())
         }
-        Input::Raw { prompt } => Ok(prompt.clone()),
+        Input::Raw { prompt, .. } => Ok(prompt.clone()),
         Input::Infill { .. } => {
             let context = context(model, &generation.options);
-            Ok(model.detokenize(&tokens(model, generation, context)?))
+            Ok(model.detokenize(&tokens(model, generation, context, &Sight::default())?))
         }
     }
 }
 
-fn tokens(model: &Model, generation: &Generation, context: usize) -> Result<Vec<Token>, Failure> {
+fn tokens(
+    model: &Model,
+    generation: &Generation,
+    context: usize,
+    sight: &Sight,
+) -> Result<Vec<Token>, Failure> {
+    let whole = |starts| {
+        let text = render(model, generation)?;
+        sight.check(&text)?;
+        Ok(sight.tokenize(model, &text, starts))
+    };
     match &generation.input {
         Input::Prompt { context, .. } => {
             if let Some(unknown) = context.iter().find(|&&token| !model.knows(token)) {
                 return Err(invalid(&format!("context holds {unknown}, which is no token of this model")));
             }
             let mut tokens = context.clone();
-            tokens.extend(model.tokenize_prompt(&render(model, generation)?, context.is_empty()));
+            tokens.extend(whole(context.is_empty())?);
             Ok(tokens)
         }
         Input::Infill { prefix, suffix, extra } => infill::tokens(model, prefix, suffix, extra, context),
-        Input::Chat { .. } | Input::Raw { .. } => {
-            Ok(model.tokenize_prompt(&render(model, generation)?, true))
-        }
+        Input::Chat { .. } | Input::Raw { .. } => whole(true),
     }
 }
 
@@ -85,15 +105,17 @@ fn fitting_chat(
     generation: &Generation,
     messages: &[Message],
     context: usize,
+    sight: &Sight,
 ) -> Result<Vec<Token>, Failure> {
     let render = |dropped: usize| {
         let left = without_oldest(messages, dropped);
-        Ok(model.tokenize_prompt(&render_chat(model, generation, &left)?, true))
+        let text = render_chat(model, generation, &left)?;
+        if dropped == 0 {
+            sight.check(&text)?;
+        }
+        Ok(sight.tokenize(model, &text, true))
     };
     let all: Vec<Token> = render(0)?;
-    if all.is_empty() {
-        return Err(invalid("the prompt has no tokens"));
-    }
     if all.len() < context {
         return Ok(all);
     }

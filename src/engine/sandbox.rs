@@ -1,5 +1,5 @@
 //! The sandbox: what a worker gives up before it opens a model, with Linux's Landlock. From then on it can read its model, what
-//! goes with that (adapters, a draft model) and what computing needs, write no file but its model's snapshots, reach no network
+//! goes with that (adapters, a draft model, a projector) and what computing needs, write no file but its model's snapshots, reach no network
 //! by TCP, signal nobody outside and gain no privileges.
 
 use crate::generation::seam::{Confinement, Sandbox, Spec};
@@ -82,6 +82,7 @@ mod linux {
             .add_rules(path_beneath_rules(check::parts(&spec.path), AccessFs::ReadFile))?
             .add_rules(path_beneath_rules(spec.adapters.iter().map(|own| &own.path), AccessFs::ReadFile))?
             .add_rules(path_beneath_rules(draft, AccessFs::ReadFile))?
+            .add_rules(path_beneath_rules(&spec.projector, AccessFs::ReadFile))?
             // To remove its socket at the end.
             .add_rules(path_beneath_rules(spec.socket.parent(), AccessFs::RemoveFile))?
             .add_rules(path_beneath_rules(saved, saves))?

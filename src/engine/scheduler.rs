@@ -7,6 +7,7 @@
 mod change;
 mod fill;
 mod places;
+mod show;
 mod warm;
 
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -28,6 +29,7 @@ use super::sharing::{self, Offer};
 use super::slot::Slot;
 use super::snapshot::Snapshots;
 use super::speculate::Speculation;
+use super::vision::Eye;
 use crate::generation::seam::Settings;
 
 /// Owner of the context and of every sequence in it.
@@ -54,6 +56,8 @@ pub struct Scheduler<'a> {
     snapshots: Option<Snapshots>,
     /// What is being saved.
     round: Option<warm::Round>,
+    /// Where pictures are encoded; absent: there are none.
+    eye: Option<Eye>,
 }
 
 /// The tokens of one slot that are in the batch.
@@ -69,7 +73,12 @@ struct Share {
 
 impl<'a> Scheduler<'a> {
     /// Allocates the context. The error says in words why that failed.
-    pub fn new(model: &'a Model, status: &'a Status, snapshots: Option<Snapshots>) -> Result<Self, String> {
+    pub fn new(
+        model: &'a Model,
+        status: &'a Status,
+        snapshots: Option<Snapshots>,
+        eye: Option<Eye>,
+    ) -> Result<Self, String> {
         let threads = model.threads();
         let context = model.context(threads)?;
         let settings = Settings {
@@ -101,6 +110,7 @@ impl<'a> Scheduler<'a> {
             started: 0,
             snapshots,
             round: None,
+            eye,
         })
     }
 
@@ -137,13 +147,14 @@ impl<'a> Scheduler<'a> {
                 Ok(Command::Embed(..)) => {}
                 Ok(Command::Save(reply)) => self.save(reply),
                 Ok(Command::Kept(kept)) => self.kept(kept),
+                Ok(Command::Seen(seen)) => self.seen(seen),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
         }
     }
 
-    /// Whether nothing can be done before a command comes: nobody is there, or all who are wait for snapshots.
+    /// Whether nothing can be done before a command comes: nobody is there, or all who are wait for snapshots or pictures.
     fn is_idle(&self) -> bool {
         let nobody_starts =
             self.queue.is_empty() || self.running().count() >= self.settings.parallel as usize;
@@ -190,6 +201,7 @@ impl<'a> Scheduler<'a> {
         }
         self.share();
         self.find_cells();
+        self.show()?;
         let reading = self.reading();
         let shares = self.fill_batch(reading)?;
         if shares.is_empty() {

@@ -1,6 +1,7 @@
 //! [`Sequence`]: one running generation, from the first prompt token to the last event.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,6 +12,7 @@ use super::job::Job;
 use super::model::Model;
 use super::sampling::{Distribution, Restrict, Sampler, Token};
 use super::speculate::Guesser;
+use super::vision::{Picture, is_part};
 use crate::generation::{Alternative, Done, DoneReason, Event, Failure, FailureCode, Resume, TokenLogprob};
 
 /// A running generation. It ends with exactly one `Done` or `Error`, or silently when nobody listens any more.
@@ -122,6 +124,28 @@ impl Sequence {
         &self.unfed
     }
 
+    /// How many of them come before the next picture.
+    pub fn readable(&self) -> usize {
+        match self.job.prompt.pictures.is_empty() {
+            true => self.unfed.len(),
+            false => self.unfed.iter().take_while(|token| !is_part(**token)).count(),
+        }
+    }
+
+    /// The picture that is to be computed next, and at which of its tokens, if what is next is one.
+    pub fn picture(&self) -> Option<(&Arc<Picture>, usize)> {
+        let next = self.unfed.first().filter(|token| is_part(**token))?;
+        self.job.prompt.pictures.iter().find_map(|picture| {
+            let at = picture.tokens().iter().position(|token| token == next)?;
+            Some((picture, at))
+        })
+    }
+
+    /// Where its events go.
+    pub fn events(&self) -> &UnboundedSender<Event> {
+        &self.events
+    }
+
     /// The next `count` tokens were decoded.
     pub fn fed(&mut self, count: usize) {
         self.unfed.drain(..count);
@@ -150,8 +174,11 @@ impl Sequence {
     }
 
     /// How many tokens could be guessed behind what waits to be decoded, with so many cells used: it neither outgrows its context
-    /// with them nor its limit.
+    /// with them nor its limit. None where it sees: guesses are looked up in its tokens, and not all of them are any.
     pub fn room(&self, used: usize) -> usize {
+        if !self.job.prompt.pictures.is_empty() {
+            return 0;
+        }
         let cells = self.context().saturating_sub(used + self.unfed.len());
         cells.min(self.job.limit.saturating_sub(self.generated + 1))
     }

@@ -27,8 +27,12 @@ use super::health::Status;
 use super::job::Job;
 use super::model::Model;
 use super::prompt;
+use super::vision;
 use crate::generation::seam::{self, Change, ErrorBody, Saved, Settings, Text, Tokenize, Tokens};
 use crate::generation::{Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores};
+
+/// What stands for an image in a text that is shown; llama-server's word.
+const IMAGE: &str = "<__media__>";
 
 /// What the handlers share.
 pub struct Worker {
@@ -181,7 +185,8 @@ async fn settings(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json
 
 async fn render(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<Text>, Refusal> {
     let (engine, _under_way) = worker.admit()?;
-    let generation: Generation = parse(&body)?;
+    let mut generation: Generation = parse(&body)?;
+    vision::mark(&mut generation, |_| IMAGE.to_owned());
     let text = prepare(engine, move |model| prompt::render(model, &generation)).await?;
     Ok(Json(Text { text }))
 }

@@ -27,7 +27,7 @@ pub struct Slot {
     pub turn: Turn<Priority>,
     /// Whose cells its sequence waits for.
     pub donor: Option<Donor>,
-    /// Whether its sequence waits for a snapshot.
+    /// Whether its sequence waits for a snapshot, or for a picture to be encoded.
     pub is_restoring: bool,
     /// When it was last given work, as a count; the longest idle goes first.
     pub last_used: u64,
@@ -92,6 +92,11 @@ impl Slot {
     /// Tokens that its sequence has still to read.
     pub fn unread(&self) -> usize {
         self.sequence.as_ref().map_or(0, |sequence| sequence.unfed().len())
+    }
+
+    /// Those of them that come before the next picture.
+    pub fn readable(&self) -> usize {
+        self.sequence.as_ref().map_or(0, Sequence::readable)
     }
 
     /// Whether more than half of what it holds would be of use for `prompt`.
@@ -212,6 +217,15 @@ impl Slot {
         if let Some(sequence) = &mut self.sequence {
             self.cells.extend(&sequence.unfed()[..count]);
             sequence.fed(count);
+        }
+    }
+
+    /// Frees the last `count` cells, to decode their tokens again; all, where the memory cannot be cut.
+    pub fn take_back(&mut self, context: &mut LlamaContext, count: usize) {
+        let mut again = self.cells().to_vec();
+        let left = self.cut(context, self.cells.len().saturating_sub(count));
+        if let Some(sequence) = &mut self.sequence {
+            sequence.feed_again(again.split_off(left));
         }
     }
 

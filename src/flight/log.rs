@@ -114,6 +114,17 @@ impl Writer {
         let _ = self.log.route.set(route);
     }
 
+    /// The text so far, and the number of pieces it came in.
+    pub fn text(&self) -> (String, usize) {
+        let state = self.log.lock();
+        let texts = state.events.iter().filter_map(|event| match &**event {
+            Event::Delta(delta) if !delta.text.is_empty() => Some(delta.text.as_str()),
+            _ => None,
+        });
+        let texts: Vec<_> = texts.collect();
+        (texts.concat(), texts.len())
+    }
+
     /// Ready once no reader is left: a flight without readers is of use to nobody. Never ready once the flight has ended,
     /// for what is left to do then (counting, giving the connection back) is short and has to be done.
     pub async fn abandoned(&self) {

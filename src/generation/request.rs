@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Adaptation, Options, Priority, Resume};
+use super::{Adaptation, Image, Options, Priority, Resume};
 
 /// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,11 +76,17 @@ pub enum Input {
         /// Token ids of an earlier turn (prompt and answer), put before the newly rendered prompt.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         context: Vec<u32>,
+        /// What the user shows.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
     },
     /// The prompt as it is: no template, no system text.
     Raw {
         /// The exact text; special tokens in it are recognised.
         prompt: String,
+        /// Pictures in it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
     },
     /// Fill in the middle, for models that have the tokens for it.
     Infill {
@@ -111,6 +117,9 @@ pub struct Message {
     /// The text; empty if there is none.
     #[serde(default)]
     pub content: String,
+    /// Pictures in it, in the order in which they stand there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     /// The assistant's earlier thinking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,

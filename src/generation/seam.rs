@@ -14,7 +14,14 @@
 //!
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
 
+mod health;
+mod settings;
+
+pub use health::{Backend, Confinement, Health, Model, Sandbox, SnapshotCounts, State};
 use serde::{Deserialize, Serialize};
+pub use settings::{
+    Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
+};
 
 use super::Failure;
 
@@ -57,6 +64,9 @@ pub struct Spec {
     /// LoRA adapters that requests may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
+    /// The GGUF file that makes of images what the model can read; absent: it sees none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<std::path::PathBuf>,
     /// Layers on the GPU; -1: all that fit.
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.
@@ -93,162 +103,6 @@ pub struct Adapter {
     pub default: bool,
 }
 
-/// What can be changed while a worker runs, as it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Threads for steps in which nothing is read.
-    pub threads: u32,
-    /// Threads for steps in which prompts are read.
-    pub prefill_threads: u32,
-    /// Most tokens of a step.
-    pub batch: u32,
-    /// Sequences that run at once, at most.
-    pub parallel: u32,
-    /// How prompts are read while others generate.
-    pub pace: PaceSettings,
-}
-
-/// What of [`Settings`] is to be changed; absent: nothing. `batch` and `parallel` up to what was allocated.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Change {
-    /// See [`Settings::threads`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
-    /// See [`Settings::prefill_threads`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefill_threads: Option<u32>,
-    /// See [`Settings::batch`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch: Option<u32>,
-    /// See [`Settings::parallel`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parallel: Option<u32>,
-    /// See [`Settings::pace`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pace: Option<PaceSettings>,
-}
-
-/// How prompts are read while other sequences generate: as many tokens per step as keep a step at its target.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PaceSettings {
-    /// What a step should take: the longest pause between two tokens of a stream.
-    #[serde(with = "crate::units::duration")]
-    pub target: std::time::Duration,
-    /// Tokens of prompts that a step reads in any case; at most a batch.
-    pub least: u32,
-    /// A prompt of more tokens than this is not read in every step.
-    pub long: u32,
-    /// What steps beside such a prompt should take on average, as a multiple of one in which nothing is read.
-    pub slowdown: f64,
-    /// Proportional, integral and derivative, on logarithms of times.
-    pub gains: [f64; 3],
-}
-
-impl Default for PaceSettings {
-    fn default() -> Self {
-        Self {
-            target: std::time::Duration::from_millis(250),
-            least: 16,
-            long: 2048,
-            slowdown: 2.0,
-            gains: [0.3, 0.4, 0.05],
-        }
-    }
-}
-
-impl PaceSettings {
-    /// What is wrong, in words.
-    pub fn fault(&self) -> Option<&'static str> {
-        if self.target.is_zero() {
-            Some("target must be more than 0")
-        } else if self.least == 0 {
-            Some("least must be at least 1")
-        } else if !(1.0..=1000.0).contains(&self.slowdown) {
-            Some("slowdown must be a number from 1 to 1000")
-        } else if self.gains.iter().any(|gain| !(0.0..=1.0).contains(gain)) {
-            Some("gains must be three numbers from 0 to 1")
-        } else {
-            None
-        }
-    }
-}
-
-/// How tokens are guessed, to be checked several in one step. Output is the same with and without.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SpeculateSettings {
-    /// When.
-    pub mode: SpeculateMode,
-    /// Most tokens to guess in a step for a sequence; 1 to 63.
-    pub tokens: u32,
-    /// A second model that guesses where earlier text does not.
-    pub draft: Option<Draft>,
-}
-
-/// When tokens are guessed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SpeculateMode {
-    /// Where it makes things faster, by what was measured.
-    #[default]
-    Auto,
-    /// As much as possible.
-    Always,
-    /// Never.
-    Off,
-}
-
-/// A model that guesses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Draft {
-    /// Its GGUF file.
-    pub path: std::path::PathBuf,
-    /// Its layers on the GPU; -1: all that fit.
-    #[serde(default = "all")]
-    pub gpu_layers: i32,
-}
-
-fn all() -> i32 {
-    -1
-}
-
-impl Default for SpeculateSettings {
-    fn default() -> Self {
-        Self { mode: SpeculateMode::default(), tokens: 15, draft: None }
-    }
-}
-
-impl SpeculateSettings {
-    /// What is wrong, in words.
-    pub fn fault(&self) -> Option<&'static str> {
-        if !(1..=63).contains(&self.tokens) {
-            Some("tokens must be 1 to 63")
-        } else if self.draft.as_ref().is_some_and(|draft| draft.gpu_layers < -1) {
-            Some("draft.gpu_layers must be -1 (all that fit) or more")
-        } else {
-            None
-        }
-    }
-}
-
-/// How the cells of prompts are saved to disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SnapshotSettings {
-    /// The model's folder, in the one that all models' folders are in. Made where it is missing.
-    pub folder: std::path::PathBuf,
-    /// Bytes that the snapshots of all models take at most.
-    pub budget: u64,
-    /// For fewer tokens nothing is saved or restored.
-    pub min_tokens: u32,
-    /// What saving may take when the worker ends.
-    #[serde(with = "crate::units::duration")]
-    pub patience: std::time::Duration,
-}
-
 /// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -278,82 +132,6 @@ pub enum Pooling {
     None,
 }
 
-/// A worker's state.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Health {
-    /// `loading`, `ready`, `failed` or `stopping`.
-    pub state: State,
-    /// Part of the model loaded, 0 to 1.
-    pub progress: f32,
-    /// Why it failed, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Sequences running.
-    pub busy: usize,
-    /// Sequences that could start now.
-    pub free: usize,
-    /// KV cells in use, idle prefixes included.
-    pub kv_used: u64,
-    /// KV cells there are.
-    pub kv_total: u64,
-    /// Requests and paused sequences that wait for a place.
-    #[serde(default)]
-    pub waiting: usize,
-    /// How often a sequence was paused because cells ran out.
-    #[serde(default)]
-    pub pauses: u64,
-    /// What is in force; `None` until ready, and for a model that embeds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<Settings>,
-    /// Tokens of prompts that a step reads at the moment while others generate.
-    #[serde(default)]
-    pub pace: usize,
-    /// Tokens guessed ahead so far.
-    #[serde(default)]
-    pub guessed: u64,
-    /// Those of [`Health::guessed`] that were right.
-    #[serde(default)]
-    pub accepted: u64,
-    /// Milliseconds since the last decode; `None` before the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_decode_ms: Option<u64>,
-    /// Resident memory of the process in bytes.
-    pub resident_bytes: u64,
-    /// The part of the model and its KV cache that is on GPUs, in bytes.
-    pub device_bytes: u64,
-    /// What the loaded model is; `None` until ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<Model>,
-    /// llama.cpp's backend and the CPU features in use, as `arriero --version` prints them.
-    pub backend: Backend,
-    /// What keeps the worker in.
-    #[serde(default)]
-    pub sandbox: Sandbox,
-    /// What became of snapshots.
-    #[serde(default)]
-    pub snapshots: SnapshotCounts,
-}
-
-/// Counts of snapshots since the worker's start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SnapshotCounts {
-    /// Written.
-    pub saved: u64,
-    /// Read back and used.
-    pub restored: u64,
-    /// Tokens that did not have to be read for that.
-    pub restored_tokens: u64,
-    /// Not what was written: cut off, changed, or not readable.
-    pub damaged: u64,
-    /// Sound, but of another model, other settings or another version.
-    pub foreign: u64,
-    /// Could not be written.
-    pub failed: u64,
-    /// Bytes on disk that are the model's, as of the last look.
-    pub bytes: u64,
-}
-
 /// What was saved to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
@@ -363,81 +141,6 @@ pub struct Saved {
     pub tokens: u64,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// The phases of a worker's life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Reading the model.
-    #[default]
-    Loading,
-    /// Serving.
-    Ready,
-    /// The model cannot be loaded; see [`Health::error`].
-    Failed,
-    /// Finishing what runs.
-    Stopping,
-}
-
-/// What a loaded model is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Model {
-    /// Context per sequence in tokens.
-    pub context: u32,
-    /// Sequences that can run at once.
-    pub parallel: u32,
-    /// KV cells there are, of all sequences together.
-    #[serde(default)]
-    pub cells: u64,
-    /// Context the model was trained with.
-    pub trained_context: u32,
-    /// Length of a hidden state, and of an embedding.
-    pub embedding_length: u32,
-    /// Can generate text.
-    pub completes: bool,
-    /// Can embed.
-    pub embeds: bool,
-    /// Can say how well a text answers a query.
-    #[serde(default)]
-    pub ranks: bool,
-    /// Has fill-in-the-middle tokens.
-    pub infills: bool,
-}
-
-/// How llama.cpp computes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Backend {
-    /// Devices in use, such as `CPU` or `CUDA0`.
-    pub devices: Vec<String>,
-    /// CPU features compiled in or picked at run time, such as `AVX2`.
-    pub cpu_features: Vec<String>,
-}
-
-/// What keeps a worker in, should a model or a request take it over: it reads its model, the system's libraries and devices, writes
-/// no file but its model's snapshots, has no network and gains no privileges.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sandbox {
-    /// How much of it is in force.
-    pub state: Confinement,
-    /// Why it is not all of it, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// How much of a [`Sandbox`] is in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Confinement {
-    /// Nothing, by configuration.
-    #[default]
-    Off,
-    /// All.
-    Full,
-    /// What this kernel knows of it.
-    Partial,
-    /// Nothing: this system cannot.
-    Unsupported,
 }
 
 /// Asks for the tokens of a text.

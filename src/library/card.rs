@@ -12,16 +12,23 @@ use crate::dialect::{Capability, Details, ModelCard};
 use crate::generation::ability;
 use crate::generation::seam::Pooling;
 use crate::gguf::{self, Detail, Header};
+use crate::node::protocol::Offer;
 
-/// The card of a model that only nodes serve: its name is all that is known of it.
-pub fn elsewhere(name: &str) -> ModelCard {
+/// The card of a model that only nodes serve: its name, and what the node says of it.
+pub fn elsewhere(name: &str, offer: Option<&Offer>) -> ModelCard {
+    let offer = offer.cloned().unwrap_or_default();
     ModelCard {
         name: name.to_owned(),
         modified: SystemTime::UNIX_EPOCH.into(),
-        size: 0,
+        size: offer.size,
         // Not left empty: `ollama list` cuts the first twelve digits off without looking.
-        digest: hex(Sha256::digest(name)),
-        details: Details::default(),
+        digest: if offer.digest.len() == 64 { offer.digest } else { hex(Sha256::digest(name)) },
+        details: Details {
+            family: offer.family,
+            parameter_size: offer.parameter_size,
+            quantization_level: offer.quantization,
+            ..Details::default()
+        },
         capabilities: Vec::new(),
         template: String::new(),
         system: String::new(),
@@ -41,17 +48,45 @@ pub(super) fn read(
     path: &Path,
     detail: Detail,
 ) -> Result<ModelCard, String> {
+    let (size, modified, header) = open(path, detail)?;
+    let tensors = match detail {
+        Detail::Brief => Vec::new(),
+        Detail::Full => tensors(&header),
+    };
+    let card = ModelCard { tensors, ..describe(name, config, path, size, modified, header) };
+    match &config.projector {
+        Some(projector) => with_projector(card, projector),
+        None => Ok(card),
+    }
+}
+
+/// Size, time and header of a file. Errors in words.
+fn open(path: &Path, detail: Detail) -> Result<(u64, SystemTime, Header), String> {
     let in_words = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(|error| in_words(&error))?;
     let facts = file.metadata().map_err(|error| in_words(&error))?;
     let modified = facts.modified().map_err(|error| in_words(&error))?;
     let reader = BufReader::with_capacity(1 << 20, file);
     let header = gguf::read(reader, facts.len(), detail).map_err(|error| in_words(&error))?;
-    let tensors = match detail {
-        Detail::Brief => Vec::new(),
-        Detail::Full => tensors(&header),
-    };
-    Ok(ModelCard { tensors, ..describe(name, config, path, facts.len(), modified, header) })
+    Ok((facts.len(), modified, header))
+}
+
+/// A card of a model with its projector: it is larger, another, and what generates can see.
+fn with_projector(card: ModelCard, projector: &Path) -> Result<ModelCard, String> {
+    let (size, modified, header) = open(projector, Detail::Brief)?;
+    let mut hasher = Sha256::new();
+    hasher.update(&card.digest);
+    hasher.update(identity(size, modified));
+    hasher.update(header.fingerprint);
+    let sees = cfg!(feature = "vision") && card.capabilities.contains(&Capability::Completion);
+    let capabilities = card.capabilities.into_iter().chain(sees.then_some(Capability::Vision)).collect();
+    Ok(ModelCard {
+        size: card.size.saturating_add(size),
+        digest: hex(hasher.finalize()),
+        modified: card.modified.max(modified.into()),
+        capabilities,
+        ..card
+    })
 }
 
 /// Everything but the tensors.
@@ -90,7 +125,7 @@ fn tensors(header: &Header) -> Vec<(String, String, Vec<u64>)> {
     tensors.map(|t| (t.name.clone(), quantization::tensor_type(t.kind), t.shape.clone())).collect()
 }
 
-/// Only what the engine can do: it sees no images yet, so a projector that could is not enough to claim them.
+/// What the model can do by itself.
 fn capabilities(header: &Header, asked: Option<Pooling>, template: &str) -> Vec<Capability> {
     // The engine's rule: 1 to 3 are mean, cls and last, 4 is rank; an encoder embeds even if its file does not say how.
     let architecture = architecture(header);
@@ -246,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_model_elsewhere_has_a_name_and_an_identity_and_claims_nothing() {
-        let card = elsewhere("m");
+        let card = elsewhere("m", None);
         assert_eq!((card.name.as_str(), card.size, card.digest.len()), ("m", 0, 64));
-        assert_ne!(card.digest, elsewhere("n").digest);
+        assert_ne!(card.digest, elsewhere("n", None).digest);
         assert!(card.capabilities.is_empty() && card.model_info.is_empty());
     }
 

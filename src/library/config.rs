@@ -1,7 +1,7 @@
 //! One entry of the `models` section.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,9 @@ pub struct ModelConfig {
     /// LoRA adapters by name, each a model of its own to clients.
     #[serde(default)]
     pub adapters: BTreeMap<String, AdapterConfig>,
+    /// The GGUF file that makes of images what the model can read (`mmproj`); absent: it sees none.
+    #[serde(default)]
+    pub projector: Option<PathBuf>,
     /// Layers on the GPU; -1: all that fit.
     #[serde(default = "all")]
     pub gpu_layers: i32,
@@ -101,6 +104,7 @@ impl ModelConfig {
             speculate: SpeculateSettings::default(),
             pooling: None,
             adapters: BTreeMap::new(),
+            projector: None,
             gpu_layers: all(),
             mmap: yes(),
             keep_alive: None,
@@ -136,6 +140,9 @@ impl ModelConfig {
             let least = self.context.max(LEAST_CELLS);
             faults.push(("cells", format!("must be 0 or at least {least}: one request may need as many")));
         }
+        if self.projector.is_some() && cfg!(all(feature = "engine", not(feature = "vision"))) {
+            faults.push(("projector", "this build of Arriero has no vision".to_owned()));
+        }
         faults.extend(self.speculate.fault().map(|fault| ("speculate", fault.to_owned())));
         if self.gpu_layers < -1 {
             faults.push(("gpu_layers", "must be -1 (all that fit) or more".to_owned()));
@@ -149,11 +156,16 @@ impl ModelConfig {
         faults
     }
 
-    /// Why the file, and that of its draft model, cannot be served, as far as opening it tells; with the keys below the model's.
+    /// Why the file, that of its draft model and its projector cannot be served, as far as opening them tells; with the keys below the
+    /// model's.
     pub fn file_faults(&self) -> Vec<(&'static [&'static str], String)> {
         let own = file_fault(Path::new(&self.path)).map(|fault| (&["path"][..], fault));
         let draft = self.speculate.draft.as_ref().and_then(|draft| file_fault(&draft.path));
-        own.into_iter().chain(draft.map(|fault| (&["speculate", "draft", "path"][..], fault))).collect()
+        let projector = self.projector.as_deref().and_then(file_fault);
+        own.into_iter()
+            .chain(draft.map(|fault| (&["speculate", "draft", "path"][..], fault)))
+            .chain(projector.map(|fault| (&["projector"][..], fault)))
+            .collect()
     }
 }
 

@@ -62,6 +62,8 @@ struct Version {
     path: PathBuf,
     modified: SystemTime,
     size: u64,
+    /// Time and size of its projector.
+    projector: Option<(SystemTime, u64)>,
 }
 
 impl Library {
@@ -107,6 +109,11 @@ impl Library {
     pub fn canonical(&self, name: &str) -> String {
         let key = key(name);
         self.by_key.get(&key).map_or(key, |named| named.model.name.clone())
+    }
+
+    /// The same for a name from elsewhere; `None`: clients cannot ask for it.
+    pub fn known_as(&self, name: &str) -> Option<String> {
+        name::key(name).map(|_| self.canonical(name))
     }
 
     /// Reads every card, so that no request has to wait for one. Blocks on the disk. What is wrong with a file is said when
@@ -188,13 +195,20 @@ impl Model {
 
     fn look(&self) -> Result<Version, String> {
         let path = self.file()?;
-        let facts = path.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
-        if !facts.is_file() {
-            return Err(format!("{}: not a file", path.display()));
-        }
-        let modified = facts.modified().map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Version { name: self.name.clone(), modified, size: facts.len(), path })
+        let (modified, size) = look(&path)?;
+        let projector = self.config.projector.as_deref().map(look).transpose()?;
+        Ok(Version { name: self.name.clone(), path, modified, size, projector })
     }
+}
+
+/// Time and size of a file. Errors in words.
+fn look(path: &Path) -> Result<(SystemTime, u64), String> {
+    let in_words = |error| format!("{}: {error}", path.display());
+    let facts = path.metadata().map_err(in_words)?;
+    if !facts.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    Ok((facts.modified().map_err(in_words)?, facts.len()))
 }
 
 #[cfg(test)]

@@ -1,15 +1,32 @@
-//! Nodes: whatever can run a generation. Today co-located workers and other processes that speak the worker protocol over
-//! a unix socket; remote protocols come with `nodes:` of other kinds.
+//! Nodes: whatever can run a generation. Co-located workers, and remote nodes, which differ in their [`protocol`] and nowhere else.
 
+mod access;
 mod config;
+mod dns;
+mod endpoint;
+mod health;
 mod pool;
+pub mod protocol;
+mod scout;
+mod signal;
+mod traffic;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-pub use config::NodeConfig;
+pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
+pub use config::{NodeConfig, NodeTls, Served};
+pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
+pub use health::{Condition, Health, HealthConfig};
 pub use pool::Pool;
+pub use scout::Scout;
+pub use signal::{Resident, Signal};
+
+use protocol::{Offer, Protocol, ProtocolName};
+use traffic::Traffic;
 
 /// One place where generations of one or more models can run. A restarted worker is a new node with a new incarnation.
 #[derive(Debug)]
@@ -17,18 +34,151 @@ pub struct Node {
     /// Such as `demo-0`; the label in metrics and in `X-Arriero-Node`.
     pub name: Arc<str>,
     /// Where it listens.
-    pub socket: PathBuf,
-    /// Differs between a worker and its replacement, so that pooled connections are never inherited.
+    pub endpoint: Endpoint,
+    /// Differs between a worker and its replacement, and between remote nodes, so that pooled connections are never inherited.
     pub incarnation: u64,
-    /// Sequences it can run at once.
+    /// Sequences it can run at once, or may be given.
     pub parallel: usize,
+    /// How it is spoken to.
+    pub protocol: &'static dyn Protocol,
+    /// What it takes to be let in.
+    pub access: Access,
+    /// What routing may go by.
+    pub standing: Standing,
+    /// What it serves and what it says of that, by our names; not of workers, whose models are the library's.
+    models: RwLock<HashMap<String, Offer>>,
+    signal: RwLock<Signal>,
+    health: Mutex<Health>,
+    /// How it has answered, by our names of models.
+    traffic: Mutex<HashMap<String, Traffic>>,
     in_flight: AtomicUsize,
+    tokens: AtomicU64,
+    unread: AtomicU64,
 }
 
+/// What this proxy has running on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Exchanges.
+    pub exchanges: usize,
+    /// Tokens of their prompts and of the answers expected.
+    pub tokens: u64,
+    /// Tokens of the prompts that are not known to have been read.
+    pub unread: u64,
+}
+
+/// What the config says of a node that routing may go by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Its share, relative to those of others; at least 1.
+    pub weight: u32,
+    /// Where it is, by name; empty: not told.
+    pub zone: String,
+    /// Where it is: latitude and longitude in degrees.
+    pub location: Option<(f64, f64)>,
+    /// Lower ones come first.
+    pub tier: u32,
+    /// What it costs, relative to others.
+    pub cost: f64,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { weight: 1, zone: String::new(), location: None, tier: 0, cost: 0.0 }
+    }
+}
+
+/// Remote nodes count from here, far from the incarnations of workers.
+const FIRST_REMOTE: u64 = 1 << 63;
+static NEXT_REMOTE: AtomicU64 = AtomicU64::new(FIRST_REMOTE);
+
 impl Node {
-    /// A node with nothing in flight.
+    /// A worker with nothing in flight.
     pub fn new(name: impl Into<Arc<str>>, socket: PathBuf, incarnation: u64, parallel: usize) -> Self {
-        Self { name: name.into(), socket, incarnation, parallel, in_flight: AtomicUsize::new(0) }
+        Self {
+            name: name.into(),
+            endpoint: Endpoint::Unix(socket),
+            incarnation,
+            parallel,
+            protocol: ProtocolName::Worker.protocol(),
+            access: Access::default(),
+            standing: Standing::default(),
+            models: RwLock::default(),
+            signal: RwLock::default(),
+            health: Mutex::default(),
+            traffic: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            tokens: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
+        }
+    }
+
+    /// The node of an entry of `nodes`.
+    pub fn remote(config: &NodeConfig) -> Result<Self, NodeFault> {
+        Ok(Self {
+            endpoint: Endpoint::parse(&config.url)?,
+            protocol: config.protocol.protocol(),
+            access: config.access()?,
+            standing: config.standing(),
+            ..Self::new(
+                config.name.as_str(),
+                PathBuf::new(),
+                NEXT_REMOTE.fetch_add(1, Ordering::Relaxed),
+                config.max_in_flight,
+            )
+        })
+    }
+
+    /// The node at one of the addresses of an entry's name.
+    fn at(self, instance: &dns::Instance) -> Self {
+        let mut node = self;
+        node.name = format!("{}/{}", node.name, instance.address).into();
+        if let Endpoint::Tcp(host) = &mut node.endpoint {
+            host.address = Some(instance.address);
+        }
+        node.standing.weight = instance.weight.unwrap_or(node.standing.weight);
+        node.standing.tier = node.standing.tier.saturating_add(instance.priority);
+        node
+    }
+
+    /// Whether it is a process that this Arriero does not own.
+    pub fn is_remote(&self) -> bool {
+        self.incarnation >= FIRST_REMOTE
+    }
+
+    /// What the node calls `model`.
+    pub fn name_of(&self, model: &str) -> String {
+        self.offer(model).map_or_else(|| model.to_owned(), |offer| offer.name)
+    }
+
+    /// What it says of `model`.
+    pub fn offer(&self, model: &str) -> Option<Offer> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Our name of what the node calls `theirs`.
+    pub fn model_of(&self, theirs: &str) -> Option<String> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.iter().find(|(_, offer)| offer.name == theirs).map(|(name, _)| name.clone())
+    }
+
+    /// Learns what it serves, by our names. Whether that is something else than before.
+    pub fn set_models(&self, models: HashMap<String, Offer>) -> bool {
+        let mut known = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = *known != models;
+        *known = models;
+        is_other
+    }
+
+    /// What it last said of its load; `None` if that is unknown or too old to be believed.
+    pub fn signal(&self) -> Option<Signal> {
+        let signal = self.signal.read().unwrap_or_else(PoisonError::into_inner);
+        signal.fresh(Instant::now()).cloned()
+    }
+
+    /// Takes what it says of its load.
+    pub fn set_signal(&self, signal: Signal) {
+        *self.signal.write().unwrap_or_else(PoisonError::into_inner) = signal;
     }
 
     /// Exchanges running.
@@ -36,21 +186,85 @@ impl Node {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts one exchange until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight { node: Arc::clone(self) }
+    /// What runs, in exchanges and in tokens as far as they were counted.
+    pub fn load(&self) -> Load {
+        Load {
+            exchanges: self.in_flight(),
+            tokens: self.tokens.load(Ordering::Relaxed),
+            unread: self.unread.load(Ordering::Relaxed),
+        }
     }
+
+    /// Counts one exchange until the guard is dropped: with its `tokens`, of which so many are to be read first.
+    pub fn enter(self: &Arc<Self>, tokens: u64, unread: u64) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.unread.fetch_add(unread, Ordering::Relaxed);
+        InFlight { node: Arc::clone(self), tokens, unread }
+    }
+
+    /// It has begun to answer a request for `model`, after `took`.
+    pub fn answered(&self, model: &str, took: Duration, now: Instant) {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        match traffic.get_mut(model) {
+            Some(known) => known.answered(took, now),
+            None => {
+                let mut first = Traffic::new(now);
+                first.answered(took, now);
+                traffic.insert(model.to_owned(), first);
+            }
+        }
+    }
+
+    /// The mean time to the first event of its answers for `model` of late, in seconds; `None`: too few.
+    fn usual(&self, model: &str, now: Instant) -> Option<f64> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).get(model)?.mean(now)
+    }
+
+    /// What it may be given, by probes and by people.
+    pub fn condition(&self) -> Condition {
+        self.health(|health| health.condition())
+    }
+
+    /// Looks at, or changes, what is known of its health.
+    pub fn health<T>(&self, look: impl FnOnce(&mut Health) -> T) -> T {
+        look(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why there is no node for an entry of the config.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFault {
+    /// Its URL.
+    #[error(transparent)]
+    Endpoint(#[from] NoEndpoint),
+    /// Its certificates or key.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// This system does not say where its name servers are.
+    #[error("names cannot be looked up: {0}")]
+    Dns(String),
 }
 
 /// One exchange on a node; dropping it takes it off the count.
 #[derive(Debug)]
 pub struct InFlight {
     node: Arc<Node>,
+    tokens: u64,
+    unread: u64,
+}
+
+impl InFlight {
+    /// The prompt has been read.
+    pub fn read(&mut self) {
+        self.node.unread.fetch_sub(std::mem::take(&mut self.unread), Ordering::Relaxed);
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.read();
+        self.node.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
         self.node.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,12 +9,11 @@ use pingora::protocols::http::ServerSession;
 use time::OffsetDateTime;
 
 use super::choices::Choices;
-use super::{Context, Proxy, reply};
+use super::{Context, Proxy, claim, reply};
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
-use crate::dispatch::Claim;
 use crate::error::Error;
 use crate::flight::Route;
-use crate::generation::{Done, Event, Generation, NoPriority, Priority};
+use crate::generation::{Done, Event, Generation};
 
 /// A body that takes longer to parse than a stream may be held up, in bytes.
 const LARGE: usize = 256 << 10;
@@ -77,17 +76,17 @@ async fn run(
     };
     ctx.model = Some(target.name.clone());
     let deadline = deadline(session, ctx.arrived);
-    let priority = match priority(session) {
+    let priority = match claim::priority(session) {
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
     };
-    let claim = Claim { keep_alive: call.keep_alive, priority: priority.unwrap_or_default() };
+    let claim = claim::of(proxy, session, call.keep_alive, priority);
     let render = call.render.as_mut();
     let body = match call.work {
         Work::Generate(generations) => {
             let start = |mut generation: Generation| {
                 generation.priority = priority.unwrap_or(generation.priority);
-                proxy.dispatch.generate(&target, call.keep_alive, generation)
+                proxy.dispatch.generate(&target, claim.clone(), generation)
             };
             let choices = Choices::new(generations.into_iter().map(start).collect());
             return if call.stream {
@@ -98,14 +97,14 @@ async fn run(
         }
         // On the heap, so that streams, which share this function, do not pay for the size of these.
         Work::Embed(embedding) => {
-            let work = Box::pin(proxy.dispatch.embed(&target, claim, embedding));
+            let work = Box::pin(proxy.dispatch.embed(&target, &claim, embedding));
             patiently(session, deadline, work).await.and_then(|(embeddings, route)| {
                 let spent = read(ctx, route, embeddings.prompt_tokens);
                 Ok(render.embeddings(&embeddings, &spent)?)
             })
         }
         Work::Rank(ranking) => {
-            let work = Box::pin(proxy.dispatch.rank(&target, claim, ranking));
+            let work = Box::pin(proxy.dispatch.rank(&target, &claim, ranking));
             patiently(session, deadline, work).await.and_then(|(scores, route)| {
                 read(ctx, route, scores.prompt_tokens);
                 Ok(render.scores(&scores)?)
@@ -253,13 +252,6 @@ async fn patiently<T>(
 fn deadline(session: &ServerSession, arrived: Instant) -> Option<Instant> {
     let value = session.get_header("x-request-timeout-ms")?.to_str().ok()?;
     arrived.checked_add(Duration::from_millis(value.parse().ok()?))
-}
-
-/// `X-Priority`; where it is absent the body may say.
-fn priority(session: &ServerSession) -> Result<Option<Priority>, Error> {
-    let Some(value) = session.get_header("x-priority") else { return Ok(None) };
-    let parsed = value.to_str().map_err(|_| NoPriority).and_then(str::parse);
-    parsed.map(Some).map_err(|fault| Error::invalid_param("X-Priority", format!("X-Priority {fault}")))
 }
 
 /// Notes the end of a request that only reads.

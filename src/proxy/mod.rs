@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod body;
 mod choices;
+mod claim;
 mod context;
 mod info;
 mod journal;
@@ -26,6 +27,7 @@ pub use port::Port;
 
 use crate::config::{LimitsConfig, PassthroughConfig};
 use crate::dispatch::Dispatch;
+use crate::routing::Sites;
 use crate::telemetry::Metrics;
 
 /// Whether this process takes requests, and why not.
@@ -43,6 +45,10 @@ pub struct Proxy {
     pub passthrough: Option<PassthroughConfig>,
     /// Whether the `X-Arriero-*` headers are sent.
     pub headers: bool,
+    /// Where clients are, by their addresses.
+    pub sites: Sites,
+    /// The header that says it.
+    pub site_header: String,
     /// For `/health`.
     pub readiness: Readiness,
     /// Where to count.

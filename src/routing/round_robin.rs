@@ -1,39 +1,29 @@
-//! `round_robin`: one node after the other, by Pingora's own algorithm.
+//! `round_robin`: one node after the other.
 
-use pingora_load_balancing::selection::SelectionAlgorithm;
-use pingora_load_balancing::selection::algorithms::RoundRobin as Counter;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use super::{Candidate, Strategy};
+use super::{Candidate, Digest, Order, Outcome, Pick, Row, Strategy, StrategyName};
 
-/// Counts requests and takes the remainder.
-pub(super) struct RoundRobin(Counter);
-
-impl Default for RoundRobin {
-    fn default() -> Self {
-        Self(Counter::new())
-    }
-}
+/// Counts what was sent and takes the remainder. Pingora's counter cannot be asked without counting, so it is not used. Two requests
+/// that ask before either is sent get the same node; on average that is nobody's advantage.
+#[derive(Default)]
+pub(super) struct RoundRobin(AtomicUsize);
 
 impl Strategy for RoundRobin {
-    fn choose(&self, candidates: &[Candidate]) -> Option<usize> {
-        let turn = usize::try_from(self.0.next(&[])).unwrap_or_default();
-        turn.checked_rem(candidates.len())
+    fn rank(&self, _: &Digest, candidates: &[Candidate], _: Instant, order: &mut Order) {
+        order.begin(StrategyName::RoundRobin);
+        let count = candidates.len();
+        let first = self.0.load(Ordering::Relaxed).checked_rem(count).unwrap_or_default();
+        (0..count).for_each(|index| {
+            let turns = if index < first { index + count - first } else { index - first };
+            order.push(Row::new(0, turns as f32));
+        });
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_candidate_has_its_turn() {
-        let candidates: Vec<_> = (0..3)
-            .map(|i| Candidate { name: format!("n{i}").into(), in_flight: 9 - i, parallel: 1 })
-            .collect();
-        let strategy = RoundRobin::default();
-        let mut seen: Vec<_> = (0..6).filter_map(|_| strategy.choose(&candidates)).collect();
-        seen.sort_unstable();
-        assert_eq!(seen, [0, 0, 1, 1, 2, 2]);
-        assert_eq!(strategy.choose(&[]), None);
+    fn observe(&self, _: &Digest, _: &Pick, outcome: &Outcome, _: Instant) {
+        if *outcome == Outcome::Sent {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

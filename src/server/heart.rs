@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 
+use super::reload::Reloader;
 use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
-use crate::node::{Node, NodeConfig, Pool};
+use crate::node::{Pool, Scout};
 use crate::proxy::{Access, Proxy, Readiness};
-use crate::routing;
+use crate::routing::Sites;
 use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
 use crate::worker::Supervisor;
 
 /// Everything that outlives a request.
@@ -23,6 +25,7 @@ pub(super) struct Heart {
     config: Config,
     pub(super) library: Arc<Library>,
     pool: Arc<Pool>,
+    pub(super) scout: Arc<Scout>,
     pub(super) supervisor: Arc<Supervisor>,
     pub(super) dispatch: Arc<Dispatch>,
     metrics: Arc<Metrics>,
@@ -36,8 +39,14 @@ impl Heart {
     pub(super) fn new(config: Config, dir: &Path) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let library = Arc::new(Library::open(config.models.clone(), dir));
-        let pool = Arc::new(Pool::default());
-        add_nodes(&pool, &library, &config.nodes);
+        let (pool, upstream) = (Arc::new(Pool::default()), Arc::new(Upstream::default()));
+        let mut scout =
+            Scout::new(Arc::clone(&pool), Arc::clone(&upstream), config.health.clone(), Arc::clone(&metrics));
+        for node in &config.nodes {
+            let names = Arc::clone(&library);
+            let canonical = Arc::new(move |name: &str| names.known_as(name));
+            scout.add(node, canonical).map_err(|fault| format!("nodes: {}: {fault}", node.name))?;
+        }
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
@@ -52,15 +61,29 @@ impl Heart {
             library: Arc::clone(&library),
             supervisor: Arc::clone(&supervisor),
             pool: Arc::clone(&pool),
-            strategy: routing::build(&config.routing),
+            routing: config.routing.clone(),
+            breaker: config.breaker.clone(),
             queue: config.queue.clone(),
             retry: config.retry.clone(),
-            nodes: config.nodes.clone(),
+            upstream,
             metrics: Arc::clone(&metrics),
         }));
+        let changed = Arc::clone(&dispatch);
+        scout.on_change(move || changed.nodes_changed());
         let (active, draining) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
         let readiness = readiness(&draining, &library, &pool, &supervisor);
-        Ok(Self { config, library, pool, supervisor, dispatch, metrics, active, draining, readiness })
+        Ok(Self {
+            config,
+            library,
+            pool,
+            scout: Arc::new(scout),
+            supervisor,
+            dispatch,
+            metrics,
+            active,
+            draining,
+            readiness,
+        })
     }
 
     pub(super) fn proxy(&self, address: SocketAddr) -> Proxy {
@@ -70,19 +93,24 @@ impl Heart {
             limits: self.config.limits.clone(),
             passthrough: self.config.passthrough.clone(),
             headers: self.config.headers,
+            sites: Sites::new(&self.config.routing.sites),
+            site_header: self.config.routing.sites.header.clone(),
             readiness: Arc::clone(&self.readiness),
             metrics: Arc::clone(&self.metrics),
             active: self.active.clone(),
         }
     }
 
-    pub(super) fn admin(&self, address: SocketAddr) -> AdminState {
+    pub(super) fn admin(&self, address: SocketAddr, reloader: &Arc<Reloader>) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
         let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
+        let reloader = Arc::clone(reloader);
         AdminState {
+            reload: Arc::new(move || reloader.reload()),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
+            nodes: Arc::clone(&self.dispatch) as Arc<dyn admin::Nodes>,
             change_settings: admin::change_settings(Arc::clone(&self.dispatch)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
             save_snapshot: admin::save_snapshot(Arc::clone(&self.dispatch)),
@@ -115,14 +143,4 @@ fn readiness(
         let names: Vec<_> = preloaded.iter().map(|model| model.name.as_str()).collect();
         Err(format!("loading {}", names.join(", ")))
     })
-}
-
-fn add_nodes(pool: &Pool, library: &Library, nodes: &[NodeConfig]) {
-    for config in nodes {
-        let Some(socket) = config.socket() else { continue };
-        let node = Arc::new(Node::new(config.name.as_str(), socket, 0, config.max_in_flight));
-        for model in &config.models {
-            pool.add(&library.canonical(model), Arc::clone(&node));
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! before anything else starts, so a taken port is an error message and an exit code.
 
 mod heart;
+mod reload;
 mod runtime_dir;
 
 use std::io::Write as _;
@@ -25,17 +26,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::library::Library;
 use crate::proxy::{Port, Proxy};
 
 use heart::Heart;
+use reload::Reloader;
 use runtime_dir::RuntimeDir;
 
-/// Serves until SIGTERM or SIGINT, then finishes what runs. The exit code is 0 after an orderly stop, 1 if it could not
+/// Serves until SIGTERM or SIGINT, then finishes what runs; SIGHUP has it read `sources` again. The exit code is 0 after an orderly stop, 1 if it could not
 /// start.
-pub fn serve(config: Config) -> ExitCode {
-    match start(config) {
+pub fn serve(config: Config, sources: Sources) -> ExitCode {
+    match start(config, sources) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             tracing::error!("{reason}");
@@ -44,7 +46,7 @@ pub fn serve(config: Config) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> Result<(), String> {
+fn start(config: Config, sources: Sources) -> Result<(), String> {
     raise_file_limit();
     let data = bind("listen", config.listen)?;
     let admin = config.admin.map(|address| bind("admin", address)).transpose()?;
@@ -55,43 +57,56 @@ fn start(config: Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(run(config, data, admin, runtime_dir.path()))
+    runtime.block_on(run(config, sources, data, admin, runtime_dir.path()))
 }
 
 async fn run(
     config: Config,
+    sources: Sources,
     data: TcpListener,
     admin: Option<TcpListener>,
     dir: &Path,
 ) -> Result<(), String> {
     // First of all, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let address = data.local_addr().map_err(|error| error.to_string())?;
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     let (drain, stop_timeout) = (config.limits.drain, config.workers.stop_timeout);
-    let heart = Heart::new(config, dir)?;
+    let heart = Heart::new(config.clone(), dir)?;
+    let reloader = Arc::new(Reloader::new(sources, config, Arc::clone(&heart.dispatch)));
     let mut supervising = tokio::spawn({
         let supervisor = Arc::clone(&heart.supervisor);
         async move { supervisor.run().await }
+    });
+    let scouting = tokio::spawn({
+        let scout = Arc::clone(&heart.scout);
+        async move { scout.run().await }
     });
     let (stop, stopping) = watch::channel(false);
     let mut serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
     // Answers to the very end, so that the drain can be watched.
     let stop_admin = CancellationToken::new();
-    let mut administering =
-        tokio::spawn(administer(admin, heart.admin(admin_address.unwrap_or(address)), stop_admin.clone()));
+    let mut administering = tokio::spawn(administer(
+        admin,
+        heart.admin(admin_address.unwrap_or(address), &reloader),
+        stop_admin.clone(),
+    ));
     // Reads the headers of the model files before anybody asks for them, off the threads that serve.
     let library = Arc::clone(&heart.library);
     let warming = tokio::task::spawn_blocking(move || library.warm());
     announce(address, admin_address, &heart.library);
 
-    let died = tokio::select! {
-        _ = terminate.recv() => { tracing::info!("SIGTERM: finishing what runs"); None }
-        _ = interrupt.recv() => { tracing::info!("SIGINT: finishing what runs"); None }
-        _ = &mut supervising => Some("the supervisor"),
-        _ = &mut serving => Some("the data port"),
-        _ = &mut administering => Some("the admin port"),
+    let died = loop {
+        tokio::select! {
+            _ = hang_up.recv() => reloader.reload_and_log(),
+            _ = terminate.recv() => { tracing::info!("SIGTERM: finishing what runs"); break None }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: finishing what runs"); break None }
+            _ = &mut supervising => break Some("the supervisor"),
+            _ = &mut serving => break Some("the data port"),
+            _ = &mut administering => break Some("the admin port"),
+        }
     };
     heart.draining.store(true, Ordering::Release);
     // The listener closes and running requests go on; the admin port answers until they are done.
@@ -112,6 +127,7 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
         tracing::warn!("clients were still being written to");
     }
+    scouting.abort();
     stop_admin.cancel();
     warming.abort();
     tracing::info!("stopped");

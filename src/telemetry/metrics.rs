@@ -41,6 +41,12 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
     pub resumed: IntCounter,
+    /// `{node, model}`: 0 closed, 1 open, 2 half open; without a model for the node as a whole.
+    pub breaker_state: IntGaugeVec,
+    /// `{node, from, to}`.
+    pub breaker_transitions: IntCounterVec,
+    /// `{strategy}`: how far the expected time to first token was off.
+    pub prediction_error: HistogramVec,
     /// `{node}`: 1 while it takes requests.
     pub node_up: IntGaugeVec,
     /// `{model}`: workers of the model that are ready.
@@ -129,6 +135,25 @@ impl Metrics {
                     "arriero_resumed_total",
                     "Answers that went on elsewhere after their first byte.",
                 )?,
+            )?,
+            breaker_state: gauge(
+                r,
+                "breaker_state",
+                "0 closed, 1 open, 2 half open; without a model for the node as a whole.",
+                &["node", "model"],
+            )?,
+            breaker_transitions: counter(
+                r,
+                "breaker_transitions_total",
+                "Breakers that changed their state.",
+                &["node", "from", "to"],
+            )?,
+            prediction_error: histogram(
+                r,
+                "prediction_error_seconds",
+                "How far the time to first token was off that a strategy expected.",
+                LATENCY,
+                &["strategy"],
             )?,
             node_up: gauge(r, "node_up", "1 while the node takes requests.", &["node"])?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,

@@ -1,77 +1,37 @@
-//! One exchange with a node, over Pingora's transport connector: pooled connections, unix sockets, no size limit.
+//! One exchange with a node, over Pingora's transport connector: pooled connections, unix sockets, TCP, TLS, no size limit.
 //!
-//! Knows the worker protocol ([`crate::generation::seam`]) and nothing about who asked. An [`Exchange`] that is dropped
-//! closes its connection, which is how a worker learns that nobody wants the answer.
+//! Moves the bytes that [`crate::node`]'s protocols make and read, and knows nothing about who asked. An [`Exchange`] that is dropped
+//! closes its connection, which is how a node learns that nobody wants the answer.
 
+mod connect;
+mod fault;
 mod framing;
 pub mod piece;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use pingora::connectors::TransportConnector;
-use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use tokio::time::Instant;
 
-use wire::Wire;
+pub use fault::Fault;
 
-use crate::error::Error;
-use crate::generation::seam::ErrorBody;
-use crate::generation::{Event, Failure, FailureCode};
-use crate::node::Node;
+use connect::{Connection, connect};
+use wire::{Answer, Wire};
 
-/// A worker's socket is on this machine: connecting takes microseconds or does not work.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::generation::{Event, FailureCode};
+use crate::node::protocol::{Decode, Garbled, Lines, Request};
+use crate::node::{Endpoint, Node};
+
 /// Pooled connections that idle longer are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest line or body a node may send in one piece: embeddings of a large batch, log probabilities of a long answer.
 const MESSAGE_LIMIT: usize = 256 << 20;
 
-/// How an exchange failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// The node answered, with a reason. Another node would say the same, unless the code says otherwise.
-    #[error("{}", .0.message)]
-    Refused(Failure),
-    /// The node is gone or broke the protocol. What was seen, for the log.
-    #[error("{0}")]
-    Broken(String),
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Refused(failure) => Self::Node(failure),
-            Fault::Broken(reason) => Self::NodeLost { reason },
-        }
-    }
-}
-
-impl Fault {
-    fn broken(stage: &str, error: impl std::fmt::Display) -> Self {
-        Self::Broken(format!("{stage}: {error}"))
-    }
-
-    /// The label in metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Broken(_) => "broken",
-            Self::Refused(_) => "refused",
-        }
-    }
-
-    /// Whether another node may do better.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Broken(_) => true,
-            Self::Refused(failure) => {
-                matches!(failure.code, FailureCode::Unavailable | FailureCode::Internal)
-            }
-        }
-    }
-}
-
-/// The client side of the worker protocol.
+/// The client side of every protocol.
 pub struct Upstream {
     connector: TransportConnector,
 }
@@ -83,42 +43,98 @@ impl Default for Upstream {
 }
 
 impl Upstream {
-    /// Sends `body` to `path` and reads the head of the answer. A pooled connection that turns out to be closed is
-    /// replaced without anybody noticing.
-    pub async fn start(&self, node: &Node, path: &'static str, body: Bytes) -> Result<Exchange<'_>, Fault> {
-        let mut peer = HttpPeer::new_uds(&node.socket.to_string_lossy(), false, String::new())
-            .map_err(|e| Fault::broken("address", e))?;
-        peer.group_key = node.incarnation;
-        peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+    /// Sends `request` and reads the head of the answer. A pooled connection that turns out to be closed is replaced without
+    /// anybody noticing.
+    pub async fn start(&self, node: &Node, request: Request) -> Result<Exchange<'_>, Fault> {
+        let patience = Patience::of(node);
+        let body = request.body.clone().unwrap_or_default();
         loop {
-            let (stream, is_reused) =
-                self.connector.get_stream(&peer).await.map_err(|e| Fault::broken("connect", e))?;
-            let mut buffer = BytesMut::new();
-            match Wire::post(stream, path, body.clone(), &mut buffer).await {
-                Ok((wire, status)) => {
-                    let pool = peer.reuse_hash();
-                    let mut exchange = Exchange { upstream: self, wire, pool, buffer, scanned: 0 };
-                    if status == 200 {
-                        return Ok(exchange);
-                    }
-                    let answer = exchange.body().await?;
-                    return Err(Fault::Refused(refusal(status, &answer)));
-                }
-                // The worker may have closed an idle connection at the moment it was taken from the pool.
-                Err(_) if is_reused => {}
+            let Connection { stream, pool, is_reused } = connect(&self.connector, node).await?;
+            let mut lines = Lines::default();
+            let sent = Wire::send(stream, head(node, &request), body.clone(), &mut lines.buffer);
+            let (wire, answer) = match patience.first(sent).await? {
+                Ok(sent) => sent,
+                // The node may have closed an idle connection at the moment it was taken from the pool.
+                Err(_) if is_reused => continue,
                 Err(error) => return Err(Fault::broken("request", error)),
+            };
+            // The first byte that counts is one of the body: some servers send the head before they begin.
+            let first = patience.first.filter(|_| lines.buffer.is_empty());
+            let mut exchange =
+                Exchange { upstream: self, wire, pool, lines, patience: Patience { first, ..patience } };
+            if (200..300).contains(&answer.status) {
+                return Ok(exchange);
             }
+            let body = exchange.body().await?;
+            exchange.release();
+            return Err(refusal(node, &answer, &body));
         }
+    }
+
+    /// The whole answer to `request`.
+    pub async fn ask(&self, node: &Node, request: Request) -> Result<Bytes, Fault> {
+        let mut exchange = self.start(node, request).await?;
+        let body = exchange.body().await?;
+        exchange.release();
+        Ok(body)
     }
 }
 
-fn refusal(status: u16, body: &[u8]) -> Failure {
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(body) => body.error,
-        Err(_) => Failure {
-            code: if status == 503 { FailureCode::Unavailable } else { FailureCode::Internal },
-            message: format!("the node answered {status} without a reason"),
-        },
+/// The head of a request, up to its blank line.
+fn head(node: &Node, request: &Request) -> String {
+    let method = if request.body.is_some() { "POST" } else { "GET" };
+    let host = match &node.endpoint {
+        Endpoint::Unix(_) => "worker".to_owned(),
+        Endpoint::Tcp(host) => host.to_string(),
+    };
+    let mut head =
+        format!("{method} {}{} HTTP/1.1\r\nHost: {host}\r\n", node.endpoint.prefix(), request.path);
+    if let Some(key) = &node.access.api_key {
+        head += &format!("Authorization: Bearer {}\r\n", key.reveal());
+    }
+    if let Some(body) = &request.body {
+        head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    }
+    head + "\r\n"
+}
+
+fn refusal(node: &Node, answer: &Answer, body: &[u8]) -> Fault {
+    let failure = node.protocol.refusal(answer.status, body);
+    let is_limit = answer.status == 429 || answer.status == 503 && answer.retry_after.is_some();
+    if is_limit && failure.code == FailureCode::Unavailable {
+        return Fault::RateLimited { failure, retry_after: answer.retry_after };
+    }
+    if (400..500).contains(&answer.status) && failure.code == FailureCode::Unavailable {
+        return Fault::Declined(failure);
+    }
+    Fault::Refused(failure)
+}
+
+/// How long a node may be silent. Workers, whose silence the supervisor watches, may be so for ever.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Until the first byte of an answer; taken off once that is there.
+    first: Option<Instant>,
+    /// Between two.
+    idle: Option<Duration>,
+}
+
+impl Patience {
+    fn of(node: &Node) -> Self {
+        let timeouts = &node.access.timeouts;
+        Self { first: timeouts.first_byte.map(|limit| Instant::now() + limit), idle: timeouts.idle }
+    }
+
+    /// Waits for the first byte.
+    async fn first<T>(&self, answer: impl Future<Output = T>) -> Result<T, Fault> {
+        let Some(deadline) = self.first else { return Ok(answer.await) };
+        let waited = tokio::time::timeout_at(deadline, answer).await;
+        waited.map_err(|_| Fault::Timeout("no byte of an answer in time".to_owned()))
+    }
+
+    /// When to give up what is waited for now.
+    fn deadline(&self) -> Option<Instant> {
+        self.first.or_else(|| Some(Instant::now() + self.idle?))
     }
 }
 
@@ -128,45 +144,63 @@ pub struct Exchange<'a> {
     wire: Wire,
     /// Where in the connector's pool its connection belongs.
     pool: u64,
-    buffer: BytesMut,
-    /// Bytes of `buffer` known to hold no line end.
-    scanned: usize,
+    lines: Lines,
+    patience: Patience,
 }
 
 impl Exchange<'_> {
-    /// The next event of an NDJSON answer; `None` at the end of the body, wherever that came.
-    pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
+    /// The next event of a stream; `None` where the body ended without the last one.
+    pub async fn next(&mut self, decoder: &mut dyn Decode) -> Result<Option<Event>, Fault> {
+        let garbled = |error: Garbled| Fault::broken("event", error);
+        // For the event as a whole: a byte now and then is no answer.
+        let mut deadline = self.patience.deadline();
         loop {
-            if let Some(length) = line_length(&self.buffer, &mut self.scanned) {
-                let event = serde_json::from_slice(&self.buffer[..length]);
-                self.buffer.advance(length + 1);
-                return event.map(Some).map_err(|e| Fault::broken("event", e));
+            if let Some(event) = decoder.next(&mut self.lines).map_err(garbled)? {
+                return Ok(Some(event));
             }
-            match self.read().await? {
-                true => {}
-                false if self.buffer.is_empty() => return Ok(None),
-                false => return Err(Fault::broken("event", "cut off in the middle of a line")),
+            let is_first = self.patience.first.is_some();
+            if !self.read(deadline).await? {
+                let last = decoder.end(&mut self.lines).map_err(garbled)?;
+                return match last {
+                    None if !self.lines.buffer.is_empty() => {
+                        Err(Fault::broken("event", "cut off in the middle of a line"))
+                    }
+                    last => Ok(last),
+                };
+            }
+            if is_first {
+                deadline = self.patience.deadline();
             }
         }
     }
 
     /// The whole body.
     pub async fn body(&mut self) -> Result<Bytes, Fault> {
-        while self.read().await? {}
-        Ok(self.buffer.split().freeze())
+        while self.read(self.patience.deadline()).await? {}
+        Ok(self.lines.rest())
     }
 
-    /// Reads on in the body, to the end of `buffer`; false where there is nothing more.
-    async fn read(&mut self) -> Result<bool, Fault> {
-        if self.buffer.len() > MESSAGE_LIMIT {
+    /// Reads on in the body, no longer than to `deadline`; false where there is nothing more.
+    async fn read(&mut self, deadline: Option<Instant>) -> Result<bool, Fault> {
+        if self.lines.buffer.len() > MESSAGE_LIMIT {
             return Err(Fault::broken("answer", "one message is longer than 256 MiB"));
         }
-        self.wire.read(&mut self.buffer).await.map_err(|e| Fault::broken("answer", e))
+        let read = match deadline {
+            None => self.wire.read(&mut self.lines.buffer).await,
+            Some(deadline) => {
+                // On the heap, for a timer is larger than all else that a worker's stream waits with.
+                let read =
+                    Box::pin(tokio::time::timeout_at(deadline, self.wire.read(&mut self.lines.buffer)));
+                read.await.map_err(|_| Fault::Timeout("the answer stopped coming".to_owned()))?
+            }
+        };
+        self.patience.first = None;
+        read.map_err(|error| Fault::broken("answer", error))
     }
 
-    /// Reads to the end of the body, where nothing may follow, and gives the connection back to the pool.
+    /// Reads to the end of the body, where nothing but blank lines may follow, and gives the connection back to the pool.
     pub async fn finish(mut self) {
-        if matches!(self.body().await, Ok(rest) if rest.is_empty()) {
+        if matches!(self.body().await, Ok(rest) if rest.trim_ascii().is_empty()) {
             self.release();
         }
     }
@@ -175,49 +209,6 @@ impl Exchange<'_> {
     pub fn release(self) {
         if let Some(stream) = self.wire.into_reusable() {
             self.upstream.connector.release_stream(stream, self.pool, Some(IDLE_TIMEOUT));
-        }
-    }
-}
-
-/// Bytes of the first line in `buffer`, without its end, once it is complete. `scanned` remembers how far it looked in vain, so
-/// that a long line that comes in many pieces is looked at once.
-fn line_length(buffer: &[u8], scanned: &mut usize) -> Option<usize> {
-    match buffer[*scanned..].iter().position(|&byte| byte == b'\n') {
-        Some(at) => Some(std::mem::take(scanned) + at),
-        None => {
-            *scanned = buffer.len();
-            None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn lines_are_the_same_however_the_bytes_arrive(
-            lines in prop::collection::vec("[a-z]{0,12}", 0..20),
-            cuts in prop::collection::vec(1usize..9, 1..60),
-        ) {
-            let wire: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            let (mut buffer, mut scanned, mut found) = (BytesMut::new(), 0, Vec::new());
-            let mut rest = wire.as_bytes();
-            let mut cuts = cuts.iter().cycle();
-            while !rest.is_empty() {
-                let (piece, tail) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
-                buffer.extend_from_slice(piece);
-                rest = tail;
-                while let Some(length) = line_length(&buffer, &mut scanned) {
-                    found.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
-                    buffer.advance(length + 1);
-                }
-            }
-            prop_assert_eq!(found, lines);
-            prop_assert!(buffer.is_empty());
         }
     }
 }

@@ -3,8 +3,12 @@
 //! Pingora's own client session keeps two buffers of kilobytes for as long as an answer lasts. Most of an answer's time nothing
 //! comes; so here what arrives is read on the stack, and a connection that waits costs little more than its descriptor.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 use pingora::protocols::Stream;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::io::AsyncWriteExt;
 
 use super::framing::Framing;
@@ -34,9 +38,17 @@ pub(super) struct Wire {
     is_reusable: bool,
 }
 
+/// What a caller needs to know of an answer's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub status: u16,
+    /// `Retry-After`, where it is one.
+    pub retry_after: Option<Duration>,
+}
+
 /// What the head of an answer says.
 struct Head {
-    status: u16,
+    answer: Answer,
     framing: Framing,
     is_reusable: bool,
     /// Bytes of it.
@@ -44,24 +56,20 @@ struct Head {
 }
 
 impl Wire {
-    /// Posts JSON to `path` and reads the head of the answer. Returns its status; what came of the body is in `body`.
-    pub(super) async fn post(
+    /// Sends a request, `head` with its blank line, and reads the head of the answer; what came of the answer's body is in `body`.
+    pub(super) async fn send(
         mut stream: Stream,
-        path: &str,
+        head: String,
         json: Bytes,
         body: &mut BytesMut,
-    ) -> Result<(Self, u16), Broken> {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: worker\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            json.len()
-        );
+    ) -> Result<(Self, Answer), Broken> {
         stream.write_all_buf(&mut head.as_bytes().chain(json)).await?;
         stream.flush().await?;
         let mut received = BytesMut::new();
         let mut head = loop {
             match parse(&received)? {
                 // 100 and the like announce the answer and are none.
-                Some(head) if head.status < 200 => {
+                Some(head) if head.answer.status < 200 => {
                     received.advance(head.length);
                     continue;
                 }
@@ -79,7 +87,7 @@ impl Wire {
         let used = head.framing.decode(&received, body).map_err(malformed)?;
         let wire =
             Self { stream, framing: head.framing, is_reusable: head.is_reusable && used == received.len() };
-        Ok((wire, head.status))
+        Ok((wire, head.answer))
     }
 
     /// Appends what comes next of the body to `body`. False: it is complete, and nothing was appended.
@@ -113,7 +121,12 @@ fn parse(received: &[u8]) -> Result<Option<Head>, Broken> {
         return Ok(None);
     };
     let status = answer.code.unwrap_or_default();
-    let mut head = Head { status, framing: Framing::Close, is_reusable: answer.version == Some(1), length };
+    let mut head = Head {
+        answer: Answer { status, retry_after: None },
+        framing: Framing::Close,
+        is_reusable: answer.version == Some(1),
+        length,
+    };
     let mut announced = None;
     for field in answer.headers.iter() {
         let value = std::str::from_utf8(field.value).unwrap_or_default().trim();
@@ -127,6 +140,8 @@ fn parse(received: &[u8]) -> Result<Option<Head>, Broken> {
             if announced.replace(length).is_some_and(|other| other != length) {
                 return Err(Broken::Malformed("it has two lengths".into()));
             }
+        } else if field.name.eq_ignore_ascii_case("retry-after") {
+            head.answer.retry_after = retry_after(value, OffsetDateTime::now_utc());
         } else if field.name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close") {
             head.is_reusable = false;
         }
@@ -138,6 +153,15 @@ fn parse(received: &[u8]) -> Result<Option<Head>, Broken> {
         _ => {}
     }
     Ok(Some(head))
+}
+
+/// A number of seconds or a date (RFC 9110, section 10.2.3), as the time from `now`.
+fn retry_after(value: &str, now: OffsetDateTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    Some(Duration::try_from(date - now).unwrap_or_default())
 }
 
 fn malformed(error: impl std::fmt::Display) -> Broken {
@@ -168,13 +192,11 @@ mod tests {
         });
         let mut body = BytesMut::new();
         let stream: Stream = Box::new(L4::from(near));
-        let (mut wire, status) = Wire::post(stream, "/generate", Bytes::from("{}"), &mut body).await?;
+        let head = "POST /generate HTTP/1.1\r\nContent-Length: 2\r\n\r\n";
+        let (mut wire, answer) = Wire::send(stream, head.into(), Bytes::from("{}"), &mut body).await?;
         while wire.read(&mut body).await? {}
-        assert_eq!(
-            node.await.unwrap(),
-            "POST /generate HTTP/1.1\r\nHost: worker\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-        );
-        Ok((status, String::from_utf8_lossy(&body).into_owned(), wire.into_reusable().is_some()))
+        assert_eq!(node.await.unwrap(), format!("{head}{{}}"));
+        Ok((answer.status, String::from_utf8_lossy(&body).into_owned(), wire.into_reusable().is_some()))
     }
 
     #[tokio::test]
@@ -200,6 +222,14 @@ mod tests {
                 assert_eq!(told, (status, body.to_owned(), is_reusable), "{answer:?} in pieces of {size}");
             }
         }
+    }
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date() {
+        let now = time::macros::datetime!(2015-10-21 07:27:00 UTC);
+        let told = |value| retry_after(value, now).map(|after| after.as_secs());
+        assert_eq!((told("5"), told("Wed, 21 Oct 2015 07:28:00 GMT")), (Some(5), Some(60)));
+        assert_eq!((told("Wed, 21 Oct 2015 07:26:00 GMT"), told("soon"), told("-1")), (Some(0), None, None));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What goes in and out of the pure part: reports about workers, and the actions that follow from them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::node::Node;
 pub(super) struct Start {
     pub(super) model: Arc<Model>,
     pub(super) node: Arc<Node>,
+    pub(super) socket: PathBuf,
 }
 
 /// What a running worker is to be told.

@@ -15,6 +15,10 @@ const MISSES: u32 = 3;
 
 /// A worker that has work and yet decodes nothing for so long is wedged. Far longer than any decode takes: it is one batch.
 const SILENCE: Duration = Duration::from_secs(60);
+/// So it is after this, if all the while it does not even compute.
+const STANDSTILL: Duration = Duration::from_secs(6);
+/// Who does less than this part of the time computes nothing: answering probes is some work, too.
+const IDLE: f64 = 0.02;
 
 /// One place for a worker. At most one process at a time: a replacement starts when the old one is gone.
 pub(super) struct Replica {
@@ -45,7 +49,11 @@ struct Service {
     misses: u32,
     /// Since when it has had work; `None` while it is idle.
     busy_since: Option<Instant>,
+    /// When it was seen to compute, or had nothing to do.
+    worked: Instant,
     health: Health,
+    /// When that was.
+    answered: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -151,7 +159,7 @@ impl Replica {
             }
             (Phase::Ready(service), Report::Health(health)) => {
                 service.answered(*health, now, out);
-                if service.silence(now) >= SILENCE {
+                if service.is_wedged(now) {
                     let why = service.unresponsive("it had work but stopped decoding", now);
                     self.leave(Instruction::Kill, why, out);
                 }
@@ -283,7 +291,9 @@ impl Service {
             is_suspect: false,
             misses: 0,
             busy_since: (health.busy > 0).then_some(now),
+            worked: now,
             health,
+            answered: now,
         }
     }
 
@@ -301,7 +311,18 @@ impl Service {
             _ => self.withdraw(out),
         }
         tell_snapshots(&self.start, self.health.snapshots, &health, out);
-        self.health = health;
+        let passed = now.saturating_duration_since(self.answered).as_secs_f64() * 1e3;
+        let work = health.work.saturating_sub(self.health.work) as f64;
+        if health.busy == 0 || work > IDLE * passed {
+            self.worked = now;
+        }
+        (self.health, self.answered) = (health, now);
+    }
+
+    fn is_wedged(&self, now: Instant) -> bool {
+        let silence = self.silence(now);
+        let idle = now.saturating_duration_since(self.worked);
+        silence >= SILENCE || silence.min(idle) >= STANDSTILL
     }
 
     /// How long it has had work without decoding any of it.

@@ -331,6 +331,12 @@ mod tests {
         library.resolve(name).unwrap().unwrap().model
     }
 
+    fn at_work(busy: usize, last_decode_ms: Option<u64>, work: u64) -> Report {
+        let health =
+            Health { state: State::Ready, progress: 1.0, busy, last_decode_ms, work, ..Health::default() };
+        Report::Health(Box::new(health))
+    }
+
     fn plain(name: &str) -> Arc<Model> {
         model(name, json!({}))
     }
@@ -510,15 +516,11 @@ mod tests {
     #[test]
     fn a_worker_with_work_that_decodes_nothing_for_a_minute_is_replaced() {
         let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
-        let health = |busy, last_decode_ms| {
-            let progress = 1.0;
-            Report::Health(Box::new(Health {
-                state: State::Ready,
-                progress,
-                busy,
-                last_decode_ms,
-                ..Health::default()
-            }))
+        // It computes all the time.
+        let mut work = 0;
+        let mut health = |busy, last_decode_ms| {
+            work += 60_000;
+            at_work(busy, last_decode_ms, work)
         };
         stage.request(&m).ready("m-0").events();
         stage.after(100 * SECOND).report("m-0", health(0, Some(100_000)));
@@ -535,6 +537,22 @@ mod tests {
         stage.ready("m-0").report("m-0", health(1, None)).after(60 * SECOND).events();
         stage.report("m-0", health(1, None));
         assert_eq!(stage.events(), "withdraw m-0, kill m-0", "a first decode that never ends");
+    }
+
+    #[test]
+    fn a_worker_with_work_that_does_not_even_compute_is_replaced_within_seconds() {
+        let (m, mut stage) = (plain("m"), Stage::new(WorkersConfig::default()));
+        stage.request(&m).ready("m-0").events();
+        for second in 1..20 {
+            stage.after(SECOND).report("m-0", at_work(1, Some(1000 * second), 100 * second));
+        }
+        assert_eq!(stage.events(), "", "a long step");
+        for second in 20..25 {
+            stage.after(SECOND).report("m-0", at_work(1, Some(1000 * second), 1900 + second));
+        }
+        assert_eq!(stage.events(), "");
+        stage.after(SECOND).report("m-0", at_work(1, Some(25_000), 1925));
+        assert_eq!(stage.events(), "withdraw m-0, kill m-0");
     }
 
     #[test]

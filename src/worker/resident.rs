@@ -1,6 +1,6 @@
 //! [`Resident`]: one model's claim to memory: who uses it, how long it stays, and its workers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -153,8 +153,9 @@ impl Resident {
         let startable = self.replicas.iter_mut().enumerate().filter(|(_, replica)| replica.can_start(now));
         for (index, replica) in startable {
             *incarnations += 1;
-            let node = Arc::new(node(&self.model, index, *incarnations, runtime));
-            replica.spawn(Start { model: Arc::clone(&self.model), node }, now, out);
+            let (node, socket) = node(&self.model, index, *incarnations, runtime);
+            let start = Start { model: Arc::clone(&self.model), node: Arc::new(node), socket };
+            replica.spawn(start, now, out);
         }
     }
 
@@ -261,9 +262,11 @@ impl Resident {
     }
 }
 
-fn node(model: &Model, index: usize, incarnation: u64, runtime: &Path) -> Node {
+/// A new worker: its node, and its socket.
+fn node(model: &Model, index: usize, incarnation: u64, runtime: &Path) -> (Node, PathBuf) {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' };
     let name: String = model.name.chars().take(SOCKET_NAME).map(safe).collect();
     let socket = runtime.join(format!("{name}-{index}-{incarnation}.sock"));
-    Node::new(format!("{}-{index}", model.name), socket, incarnation, model.config.parallel.max(1) as usize)
+    let parallel = model.config.parallel.max(1) as usize;
+    (Node::new(format!("{}-{index}", model.name), socket.clone(), incarnation, parallel), socket)
 }

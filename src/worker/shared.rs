@@ -127,12 +127,12 @@ impl Shared {
             Action::Instruct(incarnation, instruction) => {
                 self.order(Order::Instruct(incarnation, instruction));
             }
-            Action::Admit(Start { model, node }) => {
+            Action::Admit(Start { model, node, .. }) => {
                 metrics.node_up.with_label_values(&[&*node.name]).set(1);
                 metrics.model_loaded.with_label_values(&[&model.name]).inc();
                 self.pool.add(&model.name, node);
             }
-            Action::Withdraw(Start { model, node }) => {
+            Action::Withdraw(Start { model, node, .. }) => {
                 self.pool.remove(&model.name, &node);
                 metrics.node_up.with_label_values(&[&*node.name]).set(0);
                 metrics.kv_used.with_label_values(&[&*node.name]).set(0.0);
@@ -140,7 +140,7 @@ impl Shared {
                 metrics.pauses.with_label_values(&[&*node.name]).reset();
                 metrics.model_loaded.with_label_values(&[&model.name]).dec();
             }
-            Action::Loaded(Start { model, node }, took) => {
+            Action::Loaded(Start { model, node, .. }, took) => {
                 metrics.model_load.with_label_values(&[&model.name]).observe(took.as_secs_f64());
                 tracing::info!(worker = %node.name, took_ms = took.as_millis() as u64, "worker is ready");
             }

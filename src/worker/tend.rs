@@ -72,9 +72,9 @@ pub(super) async fn tend(
         Ok(process) => process,
         Err(reason) => return Exit { ending: Ending::Exited, reason },
     };
-    let exit = watch(process, &start.node.socket, manner.interval, instructions, report).await;
+    let exit = watch(process, &start.socket, manner.interval, instructions, report).await;
     // A worker that was killed leaves its socket behind; one that ended in order has removed it.
-    let _ = tokio::fs::remove_file(&start.node.socket).await;
+    let _ = tokio::fs::remove_file(&start.socket).await;
     exit
 }
 
@@ -102,7 +102,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Mann
     Spec {
         name: start.node.name.to_string(),
         path,
-        socket: start.node.socket.clone(),
+        socket: start.socket.clone(),
         context: config.context,
         parallel: config.parallel.max(1),
         cells: config.cells,
@@ -113,6 +113,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Mann
         kv_type: config.kv_type,
         pooling: config.pooling,
         adapters: config.adapters.iter().map(|(name, adapter)| adapter.spec(name)).collect(),
+        projector: config.projector.clone(),
         gpu_layers: config.gpu_layers,
         mmap: config.mmap,
         sandbox: manner.sandbox,

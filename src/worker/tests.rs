@@ -121,7 +121,7 @@ async fn a_model_is_loaded_once_served_described_and_unloaded() {
     assert!(stage.pool.of("m").is_empty(), "it leaves the pool before its process is told");
     assert!(stage.metrics.render().unwrap().contains("arriero_kv_used_ratio{node=\"m-0\"} 0\n"));
     until("the end of the worker", || !is_alive(pids[0])).await;
-    until("the end of its socket", || !nodes[0].socket.exists()).await;
+    until("the end of its socket", || !nodes[0].endpoint.socket().unwrap().exists()).await;
     assert_eq!(stage.metrics.model_evictions.with_label_values(&["manual"]).get(), 1);
     stage.end().await;
 }

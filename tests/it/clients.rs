@@ -12,9 +12,11 @@ use crate::http::Address;
 /// Where `.ci/prepare test` makes the Python environment; ARRIERO_TEST_PYTHON names another interpreter.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
 
-/// Runs a suite against a server with the models `demo`, `tiny` (which never ends by itself) and `embedder`.
+/// Runs a suite against a server with the models `demo`, `tiny` (which sees, and never ends by itself) and `embedder`.
 fn run(mut suite: Command) {
-    let tiny = model(Fixture::TinyLlama, "");
+    let projector = Fixture::TinyProjector.file_in(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let projector = projector.expect("the fixture can be written");
+    let tiny = model(Fixture::TinyLlama, &format!("projector: \"{}\"", projector.display()));
     let embedder = model(Fixture::TinyBert, "");
     let server = Server::start(&format!(
         "models: {{ demo: {{ path: \"builtin:demo\" }}, tiny: {tiny}, embedder: {embedder} }}"

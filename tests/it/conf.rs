@@ -158,9 +158,15 @@ impl Slow {
         let listener = UnixListener::bind(&socket).expect("a socket");
         let (go_on, told) = mpsc::channel();
         thread::spawn(move || {
-            let (mut wire, _) = listener.accept().expect("a request");
-            let read = wire.read(&mut [0; 8192]).expect("the request");
-            assert!(read > 0);
+            // It is asked for its health too, and has none to tell.
+            let mut wire = loop {
+                let (mut wire, _) = listener.accept().expect("a request");
+                let mut request = [0; 8192];
+                let length = wire.read(&mut request).expect("the request");
+                if request[..length].starts_with(b"POST /generate") {
+                    break wire;
+                }
+            };
             let line = |event| serde_json::to_string(&event).expect("JSON") + "\n";
             let one = line(Event::Delta(Delta { text: "early".into(), ..Delta::default() }));
             let end = line(Event::Done(Done::default()));

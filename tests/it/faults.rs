@@ -75,6 +75,26 @@ fn a_worker_killed_before_the_first_byte_costs_the_client_nothing() {
 }
 
 #[test]
+fn a_worker_that_stands_still_in_the_middle_of_a_stream_is_replaced_and_the_answer_goes_on() {
+    let server = Server::with_fixture(Fixture::BenchLlama, "context: 1024, parallel: 2");
+    let story = json!({ "model": "tiny", "prompt": "Once", "raw": true, "options": { "num_predict": 60, "seed": 5 } });
+    let expected = server.generate(&story);
+    let worker = server.ready_worker("tiny");
+    let mut response = server.post("/api/generate", &story);
+    assert!(response.line().expect("a stream").is_some());
+    let wedge = worker.wedge();
+    let (status, _) = worker.health().expect("it answers all the same");
+    assert_eq!(status, 200);
+    let mut lines = response.ndjson().expect("the rest");
+    let last = lines.pop().expect("an end");
+    assert_eq!(last["done"], true, "{last}");
+    let rest: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
+    assert!(!rest.is_empty() && expected.ends_with(&rest), "{rest}");
+    wedge.join().expect("the thread is gone");
+    assert_eq!(server.metric("arriero_worker_restarts_total", "unresponsive"), 1.0);
+}
+
+#[test]
 fn a_worker_killed_in_the_middle_of_a_stream_costs_the_client_nothing_but_a_pause() {
     let server = Server::with_fixture(Fixture::BenchLlama, "context: 1024, parallel: 2");
     let story =

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arriero::generation::seam::{Health, Spec};
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,7 +31,7 @@ pub struct Server {
     pub data: Address,
     /// Of the admin port.
     pub admin: Address,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// A worker process of a [`Server`].
@@ -84,11 +86,16 @@ impl Server {
         follow(process.stdout.take().expect("piped"), Arc::clone(&log), listening.clone());
         follow(process.stderr.take().expect("piped"), Arc::clone(&log), listening);
         let nowhere = Address::Unix(PathBuf::new());
-        let mut server = Self { process, log, data: nowhere.clone(), admin: nowhere, _directory: directory };
+        let mut server = Self { process, log, data: nowhere.clone(), admin: nowhere, directory };
         let (data, admin) = heard.recv_timeout(PATIENCE).expect("arriero says where it listens");
         server.data = Address::Tcp(data);
         server.admin = Address::Tcp(admin);
         server
+    }
+
+    /// Writes another configuration where the server of [`Server::start`] reads it.
+    pub fn rewrite(&self, config: &str) {
+        write_config(self.directory.as_ref().expect("a configuration of its own"), config);
     }
 
     /// Starts with the built-in model only.
@@ -224,6 +231,31 @@ impl Worker {
             let mut ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
             ids.all(|id| stat(id).is_none_or(|fields| fields.first().is_some_and(|state| state == "T")))
         });
+    }
+
+    /// Stops the one thread that computes, until the worker is gone; the others go on answering.
+    pub fn wedge(&self) -> thread::JoinHandle<()> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("it runs").flatten();
+        let is_engine = |entry: &std::fs::DirEntry| {
+            std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim() == "engine")
+        };
+        let engine = threads.into_iter().find(is_engine).expect("a thread that computes");
+        let id = Pid::from_raw(engine.file_name().to_str().and_then(|id| id.parse().ok()).expect("a number"));
+        let (stopped, stops) = mpsc::channel();
+        // A thread is stopped for as long as the thread lives that has stopped it.
+        let holder = thread::spawn(move || {
+            ptrace::seize(id, ptrace::Options::empty()).expect("it can be traced");
+            ptrace::interrupt(id).expect("it can be stopped");
+            waitpid(id, Some(WaitPidFlag::__WALL)).expect("it stops");
+            stopped.send(()).expect("somebody waits");
+            // Its end is this thread's to take note of; until then the process is not gone.
+            while matches!(
+                waitpid(id, Some(WaitPidFlag::__WALL)),
+                Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..))
+            ) {}
+        });
+        stops.recv().expect("the thread stands still");
+        holder
     }
 
     /// Whether the process is there; one that died but was not waited for counts as gone.

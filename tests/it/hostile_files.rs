@@ -82,6 +82,9 @@ fn overwrite(file: &mut [u8], name: &str, offset: usize, random: &mut StdRng) {
     }
 }
 
+/// A GIF of one pixel.
+const IMAGE: &str = "R0lGODlhAQABAIAAAAAAAP///yH5BAAAAAAALAAAAAABAAEAAAIBRAA7";
+
 /// A worker with nobody above it.
 struct Lone {
     process: Child,
@@ -89,13 +92,14 @@ struct Lone {
 }
 
 impl Lone {
-    /// `adapters` are those of the seam's specification.
-    fn start(folder: &Path, model: &Path, adapters: Value) -> Self {
+    /// `more` is of the seam's specification.
+    fn start(folder: &Path, model: &Path, more: Value) -> Self {
         let socket = folder.join("sock");
-        let spec = json!({
+        let mut spec = json!({
             "name": "lone-0", "path": model, "socket": socket, "context": 128, "parallel": 2, "threads": 1, "batch": 64,
-            "kv_type": "f16", "gpu_layers": 0, "mmap": true, "adapters": adapters,
+            "kv_type": "f16", "gpu_layers": 0, "mmap": true,
         });
+        spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let mut command = arriero();
         command.args(["worker", "--spec", &spec.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -114,11 +118,15 @@ impl Lone {
             (health.state == State::Ready).then_some(None)
         });
         if ended.is_none() {
-            let ask = json!({
-                "model": "lone", "input": { "kind": "raw", "prompt": "Hello, llama" }, "options": { "num_predict": 4 },
-            });
-            // Whether it answers is its own affair; it must not die of it.
-            let _ = Request::post("/generate", &ask).send(&address).map(|response| response.text());
+            // What has no projector refuses the image, and is asked without.
+            for images in [json!([{ "data": IMAGE }]), json!([])] {
+                let ask = json!({
+                    "model": "lone", "input": { "kind": "raw", "prompt": "Hello, llama", "images": images },
+                    "options": { "num_predict": 4 },
+                });
+                // Whether it answers is its own affair; it must not die of it.
+                let _ = Request::post("/generate", &ask).send(&address).map(|response| response.text());
+            }
         }
         drop(self.process.stdin.take());
         let status = ended.unwrap_or_else(|| self.process.wait().expect("it ends with its leash"));
@@ -143,10 +151,13 @@ fn complaint(seed: u64, fixture: Fixture, (file, header): &(Vec<u8>, Header)) ->
     std::fs::write(&damaged, file).expect("a file");
     let worker = match fixture {
         Fixture::TinyAdapter => {
-            let adapters = json!([{ "name": "damaged", "path": damaged, "scale": 1.0, "default": true }]);
-            Lone::start(folder.path(), &path_of(Fixture::TinyLlama), adapters)
+            let adapter = json!({ "name": "damaged", "path": damaged, "scale": 1.0, "default": true });
+            Lone::start(folder.path(), &path_of(Fixture::TinyLlama), json!({ "adapters": [adapter] }))
         }
-        _ => Lone::start(folder.path(), &damaged, json!([])),
+        Fixture::TinyProjector => {
+            Lone::start(folder.path(), &path_of(Fixture::TinyLlama), json!({ "projector": damaged }))
+        }
+        _ => Lone::start(folder.path(), &damaged, json!({})),
     };
     let (status, words) = worker.outcome();
     let is_fine = match status.code() {
@@ -180,6 +191,12 @@ fn a_worker_loads_a_damaged_file_or_says_why_not_but_never_dies_of_it() {
 #[test]
 fn a_worker_loads_a_damaged_adapter_or_says_why_not_but_never_dies_of_it() {
     damage_many(Fixture::TinyAdapter);
+}
+
+#[cfg(feature = "vision")]
+#[test]
+fn a_worker_loads_a_damaged_projector_or_says_why_not_but_never_dies_of_it() {
+    damage_many(Fixture::TinyProjector);
 }
 
 /// One file per thing that can be wrong, with words of the error that the client gets.

@@ -25,6 +25,14 @@ impl Wire for TcpStream {}
 impl Wire for UnixStream {}
 
 impl Address {
+    /// `address:port`, as URLs have it.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(path) => panic!("{} is no host", path.display()),
+        }
+    }
+
     /// Connects; small writes are sent at once.
     pub fn connect(&self) -> io::Result<Box<dyn Wire>> {
         match self {

@@ -4,6 +4,8 @@
 
 mod cli;
 mod executable;
+#[cfg(feature = "engine")]
+mod lab;
 mod layers;
 mod packaging;
 
@@ -11,7 +13,7 @@ mod packaging;
 mod adapters;
 #[cfg(feature = "engine")]
 mod burst;
-#[cfg(feature = "engine")]
+#[cfg(feature = "vision")]
 mod clients;
 #[cfg(feature = "engine")]
 mod conf;
@@ -19,6 +21,8 @@ mod conf;
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod extras;
+#[cfg(feature = "engine")]
+mod fault_lab;
 #[cfg(feature = "engine")]
 mod faults;
 #[cfg(feature = "engine")]
@@ -36,9 +40,15 @@ mod load;
 #[cfg(feature = "engine")]
 mod metrics;
 #[cfg(feature = "engine")]
+mod nodes;
+#[cfg(feature = "engine")]
 mod ollama_api;
 #[cfg(feature = "engine")]
 mod openai_api;
+#[cfg(feature = "vision")]
+mod png;
+#[cfg(feature = "engine")]
+mod pool;
 #[cfg(feature = "engine")]
 mod port;
 #[cfg(feature = "engine")]
@@ -57,3 +67,5 @@ mod snapshots;
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;
+#[cfg(feature = "vision")]
+mod vision;

@@ -53,8 +53,15 @@ fn collect_keys(value: &serde_json::Value, keys: &mut Vec<String>) {
 fn the_comments_of_the_reference_file_are_examples_that_work() {
     let text = std::fs::read_to_string(conf("arriero.yaml")).unwrap();
     // These stand beside an example with the same key.
-    let text =
-        text.replace("nodes: []\n", "").replace("    options: {}\n", "").replace("    adapters: {}\n", "");
+    let beside = [
+        "nodes: []",
+        "    options: {}",
+        "    adapters: {}",
+        "  pools: {}",
+        "    networks: []",
+        "    weights: {}",
+    ];
+    let text = beside.iter().fold(text, |text, line| text.replace(&format!("{line}\n"), ""));
     let mut examples = 0;
     let lines = text.lines().map(|line| match line.split_once("# ") {
         Some((indent, example)) if indent.trim().is_empty() && is_setting(example) => {
@@ -64,10 +71,11 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         _ => format!("{line}\n"),
     });
     let config = config(&lines.collect::<String>(), &[]);
-    assert_eq!(examples, 17);
+    assert_eq!(examples, 32);
     assert_eq!(config.nodes[0].name, "box");
     assert_eq!(config.models["demo"].options.top_k, Some(40));
     assert_eq!(config.models["demo"].adapters["pirate"].path, "pirate.gguf");
+    assert_eq!(config.models["demo"].projector.as_deref(), Some(Path::new("/models/mmproj.gguf")));
     assert!(config.models["demo"].template.is_some() && config.passthrough.is_some());
 }
 

@@ -40,7 +40,24 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
         ("origins: [a://b, 5]", vec!["a.yaml:1:18: origins[1]: expected a text, found 5"]),
         (
             "routing: { strategy: fastest }",
-            vec!["a.yaml:1:22: routing.strategy: expected least_loaded or round_robin, found \"fastest\""],
+            vec![
+                "a.yaml:1:22: routing.strategy: expected least_loaded or round_robin or weighted or random or power_of_two or resource_aware or geographic or session_affinity or prefix_affinity or lowest_latency or priority or multi_objective or learned, found \"fastest\"",
+            ],
+        ),
+        (
+            "routing: { pools: { 'a b': random }, prefix_affinity: { threshold: 2 }, prefix_index: { memory: 1KiB } }",
+            vec![
+                "a.yaml:1:12: routing.pools: \"a b\" cannot be the name of a model",
+                "a.yaml:1:68: routing.prefix_affinity.threshold: must be a number from 0 to 1, found 2",
+                "a.yaml:1:97: routing.prefix_index.memory: must be from 1MiB to 64GiB, found \"1KiB\"",
+            ],
+        ),
+        (
+            "routing: { sites: { networks: [{ cidr: 10.0.0.0/40, zone: x }] }, priority: { within: priority } }",
+            vec![
+                "a.yaml:1:40: routing.sites.networks[0].cidr: expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
+                "a.yaml:1:87: routing.priority.within: expected another strategy than priority, found \"priority\"",
+            ],
         ),
         (
             "log: { level: 3 }",
@@ -117,11 +134,11 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             vec!["a.yaml:1:64: nodes[0].max_in_flight: must be at most 1000000, found 9223372036854775807"],
         ),
         (
-            "nodes: [{ name: a, url: http://b, models: [], max_in_flight: 0 }]",
+            "nodes: [{ name: a, url: ftp://b, models: [], max_in_flight: 0 }]",
             vec![
-                "a.yaml:1:25: nodes[0].url: expected unix:/path/of/socket, found \"http://b\"",
-                "a.yaml:1:35: nodes[0].models: must name at least one model",
-                "a.yaml:1:62: nodes[0].max_in_flight: must be at least 1, found 0",
+                "a.yaml:1:25: nodes[0].url: expected http://host:port, https://host:port, unix:/path/of/socket or dns+http://host:port, found \"ftp://b\"",
+                "a.yaml:1:34: nodes[0].models: must name at least one model, for a worker does not say which it has",
+                "a.yaml:1:61: nodes[0].max_in_flight: must be at least 1, found 0",
             ],
         ),
         (

@@ -28,7 +28,7 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
         }
     };
     let needs = vec![(Capability::Completion, Error::invalid("this model does not support completion"))];
-    body.sampling.call(Input::Raw { prompt: prompt.clone() }, Some(prompt), needs)
+    body.sampling.call(Input::Raw { prompt: prompt.clone(), images: Vec::new() }, Some(prompt), needs)
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn the_prompt_is_taken_as_it_is() {
         let call = call(Endpoint::Completion, json!({ "prompt": "p", "stream": true }));
-        assert_eq!(generation(&call).input, Input::Raw { prompt: "p".into() });
+        assert_eq!(generation(&call).input, Input::Raw { prompt: "p".into(), images: Vec::new() });
         assert_eq!(generation(&call).think, Some(Think::Switch(false)));
         assert!(call.stream && call.model.is_empty());
         assert_eq!(refused(Endpoint::Completion, json!({})).to_string(), "prompt is required");

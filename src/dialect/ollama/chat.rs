@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Shape;
 use super::request::Shared;
-use crate::dialect::image::Image;
+use crate::dialect::image::{self, Image};
 use crate::dialect::json::{self, object};
 use crate::dialect::{Call, Capability, tool_call};
 use crate::error::Error;
@@ -75,6 +75,7 @@ impl MessageBody {
         Ok(Message {
             role: role(self.role.as_deref().unwrap_or_default())?,
             content: self.content.unwrap_or_default(),
+            images: image::in_front(self.images),
             thinking: self.thinking.filter(|text| !text.is_empty()),
             tool_calls: self
                 .tool_calls

@@ -2,7 +2,7 @@
 
 use super::answer::Shape;
 use super::request::Shared;
-use crate::dialect::image::Image;
+use crate::dialect::image::{self, Image};
 use crate::dialect::json::{self, object};
 use crate::dialect::{Call, Capability};
 use crate::error::Error;
@@ -41,17 +41,23 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     if !suffix.is_empty() {
         needs.push(settings.need(Capability::Insert, "insert"));
     }
-    if !body.images.unwrap_or_default().is_empty() {
+    let images = image::in_front(body.images);
+    if !images.is_empty() {
         needs.push(settings.need(Capability::Vision, "vision"));
     }
-    let objection = (raw && (template.is_some() || system.is_some() || !context.is_empty()))
-        .then(|| Error::invalid_param("raw", "raw mode does not support template, system, or context"));
+    let objection = if raw && (template.is_some() || system.is_some() || !context.is_empty()) {
+        Some(Error::invalid_param("raw", "raw mode does not support template, system, or context"))
+    } else if !suffix.is_empty() && !raw && !images.is_empty() {
+        Some(Error::invalid_param("images", "a prompt with a suffix does not support images"))
+    } else {
+        None
+    };
 
     let input = body.prompt.filter(|prompt| !prompt.is_empty()).map(|prompt| match raw {
-        true => Input::Raw { prompt },
+        true => Input::Raw { prompt, images },
         // The model's own tokens frame the gap, so neither a template nor a system text has a place.
         false if !suffix.is_empty() => Input::Infill { prefix: prompt, suffix, extra: Vec::new() },
-        false => Input::Prompt { prompt, system, template, context },
+        false => Input::Prompt { prompt, system, template, context, images },
     });
     Ok(settings.call(input, needs, objection, Shape::Generate))
 }
@@ -88,6 +94,7 @@ mod tests {
             system: Some("s".into()),
             template: Some("t".into()),
             context: vec![1, 2],
+            images: Vec::new(),
         };
         assert_eq!(generation.input, prompt);
         assert_eq!((generation.model.as_str(), generation.truncate, generation.shift), ("m", false, false));
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn raw_takes_the_prompt_as_it_is_and_objects_to_what_would_change_it() {
         let plain = generate(json!({"model": "m", "prompt": "p", "raw": true, "template": "", "system": ""}));
-        assert_eq!(generation(&plain).input, Input::Raw { prompt: "p".into() });
+        assert_eq!(generation(&plain).input, Input::Raw { prompt: "p".into(), images: Vec::new() });
         assert_eq!(plain.objection, None);
         for more in [json!({"template": "t"}), json!({"system": "s"}), json!({"context": [1]})] {
             let mut body = json!({"model": "m", "prompt": "p", "raw": true});
@@ -219,6 +226,16 @@ mod tests {
         let unload = generate(json!({"model": "m", "prompt": "", "keep_alive": "0s", "think": true}));
         assert!(matches!(unload.work, Work::Unload));
         assert!(unload.needs.is_empty());
+    }
+
+    #[test]
+    fn images_stand_in_front_of_the_prompt_but_have_no_place_before_a_gap() {
+        let call = generate(json!({"model": "m", "prompt": "p", "images": ["aGk="]}));
+        let Input::Prompt { images, .. } = &generation(&call).input else { panic!() };
+        assert_eq!((images[0].at, &*images[0].data), (0, "aGk="));
+        let call = generate(json!({"model": "m", "prompt": "p", "suffix": "s", "images": ["aGk="]}));
+        let objection = call.objection.expect("an objection").to_string();
+        assert_eq!(objection, "a prompt with a suffix does not support images");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Shared {
             thinks: !matches!(think, None | Some(Think::Switch(false))),
             generation: Generation {
                 model: model.clone(),
-                input: Input::Raw { prompt: String::new() },
+                input: Input::Raw { prompt: String::new(), images: Vec::new() },
                 options: options::parse(self.options)?,
                 adaptation: Adaptation::Default,
                 format: format(self.format)?,

@@ -35,7 +35,9 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
             needs.push(settings.need(Capability::Insert, "insert"));
             Input::Infill { prefix: prompt, suffix, extra: Vec::new() }
         }
-        None => Input::Prompt { prompt, system: None, template: None, context: Vec::new() },
+        None => {
+            Input::Prompt { prompt, system: None, template: None, context: Vec::new(), images: Vec::new() }
+        }
     };
     let render =
         CompletionAnswer::new(&settings.model, settings.include_usage, logprobs.is_some()).with_best(wanted);
@@ -87,8 +89,13 @@ mod tests {
     fn the_prompt_is_one_text_and_gets_the_template() {
         for prompt in [json!("p"), json!(["p"])] {
             let call = complete(json!({"model": "m", "prompt": prompt, "echo": true, "best_of": 1}));
-            let expected =
-                Input::Prompt { prompt: "p".into(), system: None, template: None, context: Vec::new() };
+            let expected = Input::Prompt {
+                prompt: "p".into(),
+                system: None,
+                template: None,
+                context: Vec::new(),
+                images: Vec::new(),
+            };
             assert_eq!(generation(&call).input, expected);
         }
         for prompt in [json!(["a", "b"]), json!([1, 2]), json!([1]), json!(1), json!([])] {

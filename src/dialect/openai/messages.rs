@@ -6,7 +6,7 @@ use crate::dialect::image::Image;
 use crate::dialect::json::object;
 use crate::dialect::tool_call;
 use crate::error::Error;
-use crate::generation::{Message, Role};
+use crate::generation::{self, Message, Role};
 
 object! {
     /// One message, as it comes.
@@ -38,14 +38,14 @@ object! {
 
 /// The canonical messages, and whether there are images among them.
 pub(in crate::dialect) fn canonical(bodies: Vec<MessageBody>) -> Result<(Vec<Message>, bool), Error> {
-    let mut images = false;
+    let mut has_images = false;
     let mut messages: Vec<Message> = Vec::with_capacity(bodies.len());
     for body in bodies {
         let role = role(body.role.as_deref().unwrap_or_default())?;
-        let content = match body.content {
-            Some(Value::String(text)) => text,
-            Some(Value::Array(parts)) => join(parts, &mut images)?,
-            None if body.tool_calls.is_some() => String::new(),
+        let (content, images) = match body.content {
+            Some(Value::String(text)) => (text, Vec::new()),
+            Some(Value::Array(parts)) => join(parts)?,
+            None if body.tool_calls.is_some() => (String::new(), Vec::new()),
             None => return Err(invalid("invalid message content type: null")),
             Some(_) => {
                 return Err(invalid("invalid message content type: must be a string or a list of parts"));
@@ -60,16 +60,18 @@ pub(in crate::dialect) fn canonical(bodies: Vec<MessageBody>) -> Result<(Vec<Mes
             _ => None,
         };
         let tool_calls = body.tool_calls.unwrap_or_default().into_iter().map(ToolCallBody::canonical);
+        has_images |= !images.is_empty();
         messages.push(Message {
             role,
             content,
+            images,
             thinking: body.reasoning.or(body.reasoning_content).filter(|text| !text.is_empty()),
             tool_calls: tool_calls.collect::<Result<_, _>>()?,
             tool_name,
             tool_call_id,
         });
     }
-    Ok((messages, images))
+    Ok((messages, has_images))
 }
 
 impl ToolCallBody {
@@ -92,28 +94,32 @@ fn called(messages: &[Message], id: &str) -> Option<String> {
 }
 
 /// The text of a list of parts. Ollama makes each part a message and then joins messages of one role with a blank line;
-/// joining them here is the same, and templates that insist on alternating roles do not trip over it.
-fn join(parts: Vec<Value>, images: &mut bool) -> Result<String, Error> {
-    let mut texts = Vec::new();
+/// joining them here is the same, and templates that insist on alternating roles do not trip over it. An image stands where its
+/// part does.
+fn join(parts: Vec<Value>) -> Result<(String, Vec<generation::Image>), Error> {
+    let (mut joined, mut images, mut texts) = (String::new(), Vec::new(), 0);
     for mut part in parts {
         match part.get("type").and_then(Value::as_str) {
             Some("text") => match part.get_mut("text").map(Value::take) {
-                Some(Value::String(text)) => texts.push(text),
+                Some(Value::String(text)) => {
+                    if texts > 0 {
+                        joined += "\n\n";
+                    }
+                    texts += 1;
+                    joined += &text;
+                }
                 _ => return Err(invalid("invalid message format")),
             },
-            Some("image_url") => {
-                check_image(&part)?;
-                *images = true;
-            }
+            Some("image_url") => images.push(image(&part)?.canonical(joined.len())),
             Some("input_audio") => return Err(invalid("audio input is not supported")),
             _ => return Err(invalid("invalid message format")),
         }
     }
-    Ok(texts.join("\n\n"))
+    Ok((joined, images))
 }
 
 /// `image_url` is a data URI, or an object with one in `url`.
-fn check_image(part: &Value) -> Result<(), Error> {
+fn image(part: &Value) -> Result<Image, Error> {
     let image = part.get("image_url").ok_or_else(|| invalid("invalid message format"))?;
     let url = image.get("url").unwrap_or(image).as_str().ok_or_else(|| invalid("invalid message format"))?;
     if url.starts_with("http://") || url.starts_with("https://") {
@@ -126,7 +132,6 @@ fn check_image(part: &Value) -> Result<(), Error> {
         .chain(["data:image/webp;base64,"])
         .find_map(|prefix| url.strip_prefix(prefix))
         .and_then(|base64| Image::check(base64).ok())
-        .map(|_| ())
         .ok_or_else(|| invalid("invalid image input"))
 }
 
@@ -177,6 +182,19 @@ mod tests {
     fn text_parts_are_joined_with_a_blank_line() {
         let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
         assert_eq!(messages(json!([{"role": "user", "content": parts}]))[0].content, "a\n\nb");
+    }
+
+    #[test]
+    fn an_image_stands_where_its_part_does() {
+        let image =
+            |data: &str| json!({"type": "image_url", "image_url": {"url": format!("data:;base64,{data}")}});
+        let text = |text: &str| json!({"type": "text", "text": text});
+        let parts =
+            json!([image("aaaa"), text("one"), image("bbbb"), image("cccc"), text("two"), image("dddd")]);
+        let message = messages(json!([{"role": "user", "content": parts}])).remove(0);
+        assert_eq!(message.content, "one\n\ntwo");
+        let places: Vec<_> = message.images.iter().map(|image| (image.at, &*image.data)).collect();
+        assert_eq!(places, [(0, "aaaa"), (3, "bbbb"), (3, "cccc"), (8, "dddd")]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Scheduler<'_> {
             room = room.min(self.pace.tokens(reading));
         }
         let unread: Vec<_> =
-            prompts.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].unread())).collect();
+            prompts.iter().map(|&slot| (self.slots[slot].turn, self.slots[slot].readable())).collect();
         let read = prompts.into_iter().zip(budget::divide(&unread, room)).filter(|&(_, tokens)| tokens > 0);
         generating.into_iter().map(|slot| (slot, 1)).chain(read).collect()
     }

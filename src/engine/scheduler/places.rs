@@ -110,7 +110,7 @@ impl Scheduler<'_> {
     }
 
     /// Frees cells of idle slots until `count` are free, if that can be; whether so many are. `spared` keeps its cells.
-    fn free_cells(&mut self, count: usize, spared: Option<usize>) -> bool {
+    pub(super) fn free_cells(&mut self, count: usize, spared: Option<usize>) -> bool {
         while self.pool.free() < count {
             let Some(index) = room::cheapest(&self.slots, self.started, spared) else { return false };
             let missing = count - self.pool.free();

@@ -54,7 +54,8 @@ pub fn key(spec: &Spec) -> Result<Key, String> {
         gpu_layers: spec.gpu_layers,
     };
     hash.update(serde_json::to_vec(&settings).map_err(|error| error.to_string())?);
-    for path in check::parts(&spec.path) {
+    // What a picture becomes in a state depends on it.
+    for path in check::parts(&spec.path).into_iter().chain(spec.projector.clone()) {
         let header = check::read(&path)?;
         look(&mut hash, &path, &header).map_err(|error| format!("{}: {error}", path.display()))?;
     }
@@ -128,6 +129,12 @@ mod tests {
             key(&spec(&path, json!({}))).unwrap(),
             same,
             "other weights in a file of the same size and time"
+        );
+        let projector = json!({ "projector": path });
+        assert_ne!(
+            key(&spec(&path, projector)).unwrap(),
+            key(&spec(&path, json!({}))).unwrap(),
+            "a projector"
         );
         std::fs::remove_file(&path).unwrap();
         assert!(key(&spec(&path, json!({}))).is_err());

@@ -1,13 +1,16 @@
 """The `ollama` and `openai` packages, unmodified, against a running Arriero.
 
-ARRIERO_URL says where it is. Its models: `demo` (answers and ends), `tiny` (random weights: fast, never ends by itself) and
+ARRIERO_URL says where it is. Its models: `demo` (answers and ends), `tiny` (random weights: fast, sees, never ends by itself) and
 `embedder` (64 dimensions).
 """
 
+import base64
 import json
 import math
 import os
+import struct
 import unittest
+import zlib
 
 import ollama
 import openai
@@ -24,6 +27,17 @@ PERSON = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+
+
+def png(red, green, blue):
+    """An image of one colour."""
+    rows = (b"\0" + bytes([red, green, blue]) * 24) * 16
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 24, 16, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def norm(vector):
@@ -56,6 +70,18 @@ class Ollama(unittest.TestCase):
         parts = list(self.client.generate("tiny", "Hello", options=SHORT, stream=True))
         self.assertEqual("".join(part.response for part in parts), whole.response)
         self.assertEqual([part.done for part in parts], [False] * (len(parts) - 1) + [True])
+
+    def test_images_are_seen(self):
+        message = {"role": "user", "content": "What is it?", "images": [png(200, 30, 30)]}
+        blind = self.client.chat("tiny", [{**message, "images": None}], options=SHORT)
+        seen = self.client.chat("tiny", [message], options=SHORT)
+        self.assertEqual(seen.prompt_eval_count, blind.prompt_eval_count + 16)
+        generated = self.client.generate("tiny", message["content"], images=message["images"], options=SHORT)
+        self.assertEqual(generated.response, seen.message.content)
+        self.assertIn("vision", self.client.show("tiny").capabilities)
+        with self.assertRaises(ollama.ResponseError) as caught:
+            self.client.generate("tiny", "What is it?", images=[b"no image"])
+        self.assertEqual(caught.exception.status_code, 400)
 
     def test_generate_goes_on_from_a_context(self):
         first = self.client.generate("tiny", "Hello", options=SHORT)
@@ -140,6 +166,18 @@ class OpenAI(unittest.TestCase):
         self.assertEqual([choice.index for choice in answer.choices], [0, 1])
         entries = answer.choices[0].logprobs.content
         self.assertEqual((len(entries), len(entries[0].top_logprobs)), (8, 2))
+
+    def test_images_are_seen(self):
+        def content(url):
+            return [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+
+        data = "data:image/png;base64," + base64.b64encode(png(200, 30, 30)).decode()
+        seen = self.chat(messages=[{"role": "user", "content": content(data)}])
+        blind = self.chat(messages=[{"role": "user", "content": content(data)[:1]}])
+        self.assertEqual(seen.usage.prompt_tokens, blind.usage.prompt_tokens + 16)
+        for url in ["https://example.com/a.png", "data:image/png;base64,aGVsbG8="]:
+            with self.assertRaises(openai.BadRequestError):
+                self.chat(messages=[{"role": "user", "content": content(url)}])
 
     def test_completions_stream_what_they_answer_at_once(self):
         ask = {"model": "tiny", "prompt": "Hello", "max_tokens": 8, "seed": 7}
