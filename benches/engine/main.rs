@@ -90,7 +90,9 @@ async fn compare(
     }
     println!("\n### {title}\n");
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-    println!("| | {} |\n|---|{}", names.join(" | ratio | "), "---|".repeat(2 * names.len() - 1));
+    let (first, others) = names.split_first().ok_or("nothing to measure")?;
+    let others: String = others.iter().map(|name| format!(" {name} | ratio |")).collect();
+    println!("| | {first} |{others}\n|---|{}", "---|".repeat(2 * names.len() - 1));
     for (row, (name, _)) in all[0].iter().enumerate() {
         let values: Vec<f64> = all.iter().map(|figures| quantile(&figures[row].1, 0.5)).collect();
         let others = values[1..].iter().map(|other| format!(" {other:.2} | {:.2} |", values[0] / other));

@@ -66,10 +66,13 @@ impl Access {
             };
             return is_private || self.addresses.contains(&address);
         }
-        let host = host.to_lowercase();
-        host == "localhost"
-            || host == self.host_name
-            || LOCAL_DOMAINS.iter().any(|domain| host.ends_with(domain))
+        let ends_with = |domain: &&str| {
+            let end = host.len().checked_sub(domain.len()).and_then(|at| host.get(at..));
+            end.is_some_and(|end| end.eq_ignore_ascii_case(domain))
+        };
+        host.eq_ignore_ascii_case("localhost")
+            || host.eq_ignore_ascii_case(&self.host_name)
+            || LOCAL_DOMAINS.iter().any(ends_with)
     }
 
     fn allows(&self, origin: &str) -> bool {

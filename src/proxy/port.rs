@@ -139,10 +139,15 @@ impl ServerApp for Port {
 
 /// Who answers where paths that Arriero does not know are passed on.
 fn who(method: &str, target: &str) -> Who {
-    let (Ok(method), Ok(target)) = (Method::try_from(method), Uri::try_from(target)) else {
-        return Who::Arriero;
+    let Ok(method) = Method::try_from(method) else { return Who::Arriero };
+    let endpoint = match target.starts_with('/') {
+        true => Endpoint::of(&method, target.split('?').next().unwrap_or_default()),
+        false => match Uri::try_from(target) {
+            Ok(target) => Endpoint::of(&method, target.path()),
+            Err(_) => return Who::Arriero,
+        },
     };
-    match Endpoint::of(&method, target.path()) {
+    match endpoint {
         Ok(Endpoint::Unbuilt) | Err(Error::NoSuchPath | Error::MethodNotAllowed) => Who::Another,
         _ => Who::Arriero,
     }
@@ -156,6 +161,7 @@ mod tests {
     fn what_arriero_does_not_know_is_passed_on() {
         let cases = [
             ("POST", "/api/chat", Who::Arriero),
+            ("POST", "/api/chat?x=1", Who::Arriero),
             ("POST", "http://localhost/api/chat?x=1", Who::Arriero),
             ("GET", "/", Who::Arriero),
             ("POST", "/api/pull", Who::Another),

@@ -153,6 +153,24 @@ fn request_id(sent: Option<&http::HeaderValue>) -> String {
         |id: &&str| !id.is_empty() && id.len() <= ID_LIMIT && id.bytes().all(|byte| byte.is_ascii_graphic());
     match sent.and_then(|value| value.to_str().ok()).filter(usable) {
         Some(id) => id.to_owned(),
-        None => format!("{:016x}", rand::random::<u64>()),
+        None => hex(rand::random()),
+    }
+}
+
+/// Sixteen digits. By hand, because every request has one.
+fn hex(number: u64) -> String {
+    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 0xf, 16).unwrap_or_default();
+    (0..16).rev().map(digit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_sixteen_digits() {
+        for number in [0, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hex(number), format!("{number:016x}"));
+        }
     }
 }
