@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use arriero::dialect::{self, Endpoint, Spent, Work};
-use arriero::generation::{Delta, Event, Key};
+use arriero::generation::{Delta, Event, Identity, Scope};
 use arriero::routing::{Digest, Order, StrategyName};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -43,7 +43,7 @@ fn hashing(criterion: &mut Criterion) {
         let Work::Generate(generations) = call.work else { return };
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(format!("chat/{size}"), |bencher| {
-            bencher.iter(|| Key::of(black_box(&generations[0])))
+            bencher.iter(|| Identity::of(black_box(&generations[0]), Scope::default()))
         });
     }
     group.finish();

@@ -253,7 +253,7 @@ impl Dispatch {
             generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
         }
         // The response cache will answer here, and a flight of an equal generation will be joined here, by its
-        // `generation::Key`: before a seed is drawn, for equal requests must look equal.
+        // `generation::Identity`: before a seed is drawn, for equal requests must look equal.
         if generation.options.seed.is_none_or(|seed| seed < 0) {
             // Drawn on this side of the seam, so that a second attempt repeats the first one.
             generation.options.seed = Some(i64::from(rand::random::<u32>()));

@@ -42,7 +42,7 @@ pub struct Generation {
     /// What the caller has of the answer already, from a node that was lost: the answer goes on behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
-    /// Which of those that wait goes first. Says nothing about the answer, so it is no part of a [`Key`](super::Key).
+    /// Which of those that wait goes first. Says nothing about the answer, so it is no part of an [`Identity`](super::Identity).
     #[serde(default, skip_serializing_if = "Priority::is_normal")]
     pub priority: Priority,
 }

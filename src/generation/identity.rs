@@ -1,0 +1,107 @@
+//! [`Identity`]: what makes two requests the same.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{Generation, Priority};
+
+/// The canonical form of a request as bytes, and their hash. Two requests with equal identities ask for the same thing, whatever
+/// dialect they came in. A hash alone is never trusted: equality is that of the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    key: Key,
+    bytes: Arc<[u8]>,
+}
+
+/// SHA-256 over canonical bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; 32]);
+
+/// Within which requests can be the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// What answers: the digest of the model's file, so that another file under the same name is another model.
+    pub digest: &'a str,
+    /// Who asks; empty where all share.
+    pub tenant: &'a str,
+}
+
+impl Identity {
+    /// The identity of `generation`, whatever its priority. Field order is that of the structs, so equal values give equal bytes.
+    pub fn of(generation: &Generation, scope: Scope<'_>) -> Result<Self, serde_json::Error> {
+        let mut generation = Cow::Borrowed(generation);
+        if !generation.priority.is_normal() {
+            generation.to_mut().priority = Priority::NORMAL;
+        }
+        let mut bytes = Vec::with_capacity(1024);
+        // As JSON too, so that no text in one part reads like another part.
+        serde_json::to_writer(&mut bytes, &(scope.digest, scope.tenant, &*generation))?;
+        Ok(Self { key: Key(Sha256::digest(&bytes).into()), bytes: bytes.into() })
+    }
+
+    /// The hash.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// What was hashed.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({}, {} bytes)", self.key, self.bytes.len())
+    }
+}
+
+impl Key {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Key {
+    /// 64 hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn identity(priority: i32, scope: Scope<'_>) -> Identity {
+        let request =
+            json!({ "model": "m", "input": { "kind": "raw", "prompt": "p" }, "priority": priority });
+        Identity::of(&serde_json::from_value(request).unwrap(), scope).unwrap()
+    }
+
+    #[test]
+    fn who_is_in_a_hurry_asks_for_the_same() {
+        let of = |priority| identity(priority, Scope::default());
+        assert!(of(-10) == of(0) && of(7) == of(0));
+    }
+
+    #[test]
+    fn another_model_or_another_tenant_is_another_identity() {
+        let of = |digest, tenant| identity(0, Scope { digest, tenant });
+        let all = [of("", ""), of("a", ""), of("", "a"), of("b", ""), of("a", "b")];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all[..at].iter().all(|other| other != one && other.key() != one.key()));
+        }
+    }
+}
