@@ -99,19 +99,7 @@ fn a_worker_killed_in_the_middle_of_a_stream_costs_the_client_nothing_but_a_paus
     let server = Server::with_fixture(Fixture::BenchLlama, "context: 1024, parallel: 2");
     let story =
         json!({"model": "tiny", "prompt": "Tell me of the pass.", "options": {"num_predict": 80, "seed": 4}});
-    let expected = server.generate(&story);
-    let mut stream = server.post("/api/generate", &story);
-    let mut lines: Vec<Value> = Vec::new();
-    while let Some(line) = stream.line().expect("the answer goes on") {
-        lines.push(serde_json::from_str(&line).expect("JSON"));
-        if lines.len() == 5 {
-            server.ready_worker("tiny").signal(Signal::SIGKILL);
-        }
-    }
-    assert_eq!(server.metric("arriero_resumed_total", ""), 1.0);
-    let text: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
-    assert_eq!(text, expected);
-    let last = lines.last().expect("a line");
+    let last = server.generate_despite_a_kill(&story);
     assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(80)), "{last}");
 }
 

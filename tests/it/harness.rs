@@ -130,6 +130,23 @@ impl Server {
         lines.iter().map(|line| line["response"].as_str().expect("text")).collect()
     }
 
+    /// The last line of an answer of `tiny` whose worker is killed under it; the text must be what it is undisturbed.
+    pub fn generate_despite_a_kill(&self, body: &Value) -> Value {
+        let expected = self.generate(body);
+        let mut stream = self.post("/api/generate", body);
+        let mut lines: Vec<Value> = Vec::new();
+        while let Some(line) = stream.line().expect("the answer goes on") {
+            lines.push(serde_json::from_str(&line).expect("JSON"));
+            if lines.len() == 5 {
+                self.ready_worker("tiny").signal(Signal::SIGKILL);
+            }
+        }
+        assert_eq!(self.metric("arriero_resumed_total", ""), 1.0);
+        let text: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
+        assert_eq!(text, expected);
+        lines.pop().expect("a line")
+    }
+
     /// The sum over all series of a metric family whose labels contain `label` (such as `model="tiny"`, or "").
     pub fn metric(&self, family: &str, label: &str) -> f64 {
         let exposition = self.exposition();

@@ -224,18 +224,7 @@ fn a_worker_killed_while_it_says_what_it_sees_costs_the_client_nothing_but_a_pau
     let body = json!({
         "model": "tiny", "prompt": "What is it?", "images": [image(6)], "options": { "num_predict": 80, "seed": 4 },
     });
-    let expected = server.generate(&body);
-    let mut stream = server.post("/api/generate", &body);
-    let mut lines: Vec<Value> = Vec::new();
-    while let Some(line) = stream.line().expect("the answer goes on") {
-        lines.push(serde_json::from_str(&line).expect("JSON"));
-        if lines.len() == 5 {
-            server.ready_worker("tiny").signal(Signal::SIGKILL);
-        }
-    }
-    assert_eq!(server.metric("arriero_resumed_total", ""), 1.0);
-    let text: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
-    assert_eq!(text, expected);
+    server.generate_despite_a_kill(&body);
 }
 
 #[test]

@@ -45,8 +45,7 @@ impl Answering<'_> {
     fn reset(&mut self) -> bool {
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         setsockopt(&self.stream, sockopt::Linger, &linger).ok();
-        // Both halves have the same socket, so it must be said to the socket itself.
-        self.stream.shutdown(Shutdown::Both).ok();
+        // Whoever is told that the connection cannot be used again closes it, which resets it now.
         false
     }
 
