@@ -180,6 +180,7 @@ impl Model {
         batch.add(llama_token(0), 0, &[0], true).map_err(|error| error.to_string())?;
         context.decode(&mut batch).map_err(|error| fails(&error))?;
         context.clear_kv_cache();
+        self.vision.iter().try_for_each(|vision| vision.check(&mut context, &self.llama))?;
         Ok(context)
     }
 

@@ -44,6 +44,11 @@ impl Projector {
     }
 
     /// Never called.
+    pub fn check(&self, _: &mut LlamaContext, _: &LlamaModel) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn is_causal(&self) -> bool {
         match *self {}
     }

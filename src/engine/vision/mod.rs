@@ -53,6 +53,11 @@ impl Vision {
         Ok(Self { projector, unpacking: Mutex::default() })
     }
 
+    /// Checks that pictures can be put into a context of `llama`. The error says in words what is wrong.
+    pub fn check(&self, context: &mut LlamaContext, llama: &LlamaModel) -> Result<(), String> {
+        self.projector.check(context, llama)
+    }
+
     /// What the model reads for the image in `file`: pictures, and text between and around them. The error says in words what is
     /// wrong with the image.
     fn look(&self, file: &[u8]) -> Result<Vec<Part>, String> {

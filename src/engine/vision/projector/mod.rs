@@ -32,6 +32,9 @@ use batch::{AXES, Acausal, Batch};
 use chunk::{Bitmap, Chunks};
 use trap::Trap;
 
+/// llama-cpp-2 describes a context in another way than the version that Cargo.toml allows.
+const HIDDEN: &str = "llama-cpp-2 hides its context";
+
 /// The projector of a model.
 pub struct Projector {
     context: NonNull<sys::mtmd_context>,
@@ -110,6 +113,14 @@ impl Projector {
         Ok(unsafe { std::slice::from_raw_parts(vectors, chunk.rows() * self.width) }.to_vec())
     }
 
+    /// Checks, once for each context of `llama`, that its pointer is found. The error says in words what is wrong.
+    pub fn check(&self, context: &mut LlamaContext, llama: &LlamaModel) -> Result<(), String> {
+        let context = self::context(context).ok_or_else(|| format!("{}: {HIDDEN}", self.heading))?;
+        // SAFETY: what is read off the description as a context is looked at here first; nothing is written through it before.
+        let found = unsafe { sys::llama_get_model(context.as_ptr()) };
+        if ptr::eq(found, model(llama)) { Ok(()) } else { Err(format!("{}: {HIDDEN}", self.heading)) }
+    }
+
     /// Whether each part of a picture sees only those before it, as text does.
     pub fn is_causal(&self) -> bool {
         // SAFETY: the context is valid; no chunk means an image.
@@ -133,7 +144,7 @@ impl Projector {
         rows: Range<usize>,
     ) -> Result<(), Undecoded> {
         let most = (context.n_batch() as usize).max(1);
-        let context = self::context(context).ok_or_else(|| refused(&"llama-cpp-2 hides its context"))?;
+        let context = self::context(context).ok_or_else(|| refused(&HIDDEN))?;
         let _causality = (!self.is_causal()).then(|| Acausal::set(context));
         let batch = Batch::new(context);
         for from in rows.clone().step_by(most) {
@@ -191,7 +202,7 @@ fn model(llama: &LlamaModel) -> *const sys::llama_model {
 }
 
 /// llama.cpp's own pointer to a context, valid as long as that is borrowed. llama-cpp-2 has no other way to it than that it writes
-/// the address where it is asked to describe itself, which exposes it. `None` if that ever changes.
+/// the address where it is asked to describe itself, which exposes it. `None` if that ever changes; see [`Projector::check`].
 fn context(context: &mut LlamaContext) -> Option<NonNull<sys::llama_context>> {
     address(&format!("{context:?}"))
         .and_then(|address| NonNull::new(ptr::with_exposed_provenance_mut(address)))
