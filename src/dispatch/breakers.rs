@@ -90,21 +90,14 @@ impl Breakers {
 
     /// Lets go of those whose nodes are gone, and of what metrics say of them.
     fn forget(&self, known: &mut Known) {
-        let gone: Vec<_> = known
-            .nodes
-            .iter()
-            .filter(|(_, breaking)| breaking.node.strong_count() == 0)
-            .map(|(incarnation, _)| *incarnation)
-            .collect();
-        for breaking in
-            gone.iter().filter_map(|incarnation| known.nodes.remove(incarnation)).collect::<Vec<_>>()
-        {
+        let is_gone = |_: &u64, breaking: &mut Breaking| breaking.node.strong_count() == 0;
+        let gone: Vec<_> = known.nodes.extract_if(is_gone).collect();
+        for (_, breaking) in gone {
             if known.nodes.values().any(|other| other.name == breaking.name) {
                 // A worker has the name of the one it replaced.
                 continue;
             }
             for model in breaking.models.keys().map(String::as_str).chain([""]) {
-                // It is there only if it ever changed.
                 self.metrics.breaker_state.remove_label_values(&[&breaking.name, model]).ok();
             }
         }

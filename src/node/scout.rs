@@ -12,7 +12,7 @@ use pingora::lb::Backends;
 
 use super::dns::{Dns, Instance};
 use super::protocol::Offer;
-use super::{Endpoint, HealthConfig, Host, Node, NodeConfig, NodeFault, Pool, Served, Signal};
+use super::{Condition, Endpoint, HealthConfig, Host, Node, NodeConfig, NodeFault, Pool, Served, Signal};
 use crate::telemetry::Metrics;
 use crate::upstream::{Fault, Upstream};
 
@@ -33,10 +33,11 @@ pub struct Scout {
     changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// One node. Dropping it takes the node out of the pool.
+/// One node. Dropping it takes the node out of the pool and out of the metrics.
 struct Watched {
     node: Arc<Node>,
     pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
     /// What the config says it serves; empty: it is asked.
     served: Served,
     canonical: Canonical,
@@ -72,7 +73,7 @@ impl Scout {
                 let backends = Backends::new(Box::new(dns));
                 self.names.push(Name { config: config.clone(), canonical, backends });
             }
-            _ => self.watched.push(Watched::new(node, config, canonical, &self.pool)),
+            _ => self.watched.push(Watched::new(node, config, canonical, &self.pool, &self.metrics)),
         }
         Ok(())
     }
@@ -123,8 +124,8 @@ impl Scout {
                 let Entry::Vacant(entry) = followed.entry(instance) else { continue };
                 // The entry was sound when it was added; its files may be gone since.
                 let Ok(node) = Node::remote(&name.config) else { continue };
-                let watched =
-                    Watched::new(node.at(entry.key()), &name.config, Arc::clone(&name.canonical), &self.pool);
+                let (node, canonical) = (node.at(entry.key()), Arc::clone(&name.canonical));
+                let watched = Watched::new(node, &name.config, canonical, &self.pool, &self.metrics);
                 let (task, handle) = abortable(async move { self.follow(&watched).await });
                 following.push(task);
                 entry.insert(handle);
@@ -146,6 +147,8 @@ impl Scout {
         tokio::join!(self.follow_models(watched), self.follow_load(watched));
     }
 
+    /// Asks over and over what the node has. One that does not tell keeps what it told last, in lists too, until its probes find it
+    /// unhealthy.
     async fn follow_models(&self, watched: &Watched) {
         let mut was_told = true;
         loop {
@@ -158,7 +161,8 @@ impl Scout {
             } else if !std::mem::replace(&mut was_told, true) {
                 tracing::info!(node = %watched.node.name, "a node tells its models again");
             }
-            if watched.learn(found.unwrap_or_default()) {
+            let is_gone = watched.node.condition() == Condition::Unhealthy;
+            if (found.is_ok() || is_gone) && watched.learn(found.unwrap_or_default()) {
                 self.tell_change();
             }
             tokio::time::sleep(jittered(watched.refresh)).await;
@@ -175,7 +179,6 @@ impl Scout {
     /// Probes the node over and over, by asking how loaded it is; one that has nothing to say about that, by asking what it has.
     async fn follow_load(&self, watched: &Watched) {
         let node = &watched.node;
-        let up = self.metrics.node_up.with_label_values(&[&node.name]);
         let mut tells = true;
         loop {
             let found =
@@ -193,7 +196,7 @@ impl Scout {
             if before != after {
                 tracing::warn!(node = %node.name, from = before.as_str(), to = after.as_str(), reason, "health");
             }
-            up.set(after.is_fit().into());
+            self.metrics.node_up.with_label_values(&[&*node.name]).set(after.is_fit().into());
             tokio::time::sleep(jittered(self.health.interval)).await;
         }
     }
@@ -221,9 +224,16 @@ impl Scout {
 
 impl Watched {
     /// Puts `node` into the pool for what the config says that it serves.
-    fn new(node: Node, config: &NodeConfig, canonical: Canonical, pool: &Arc<Pool>) -> Self {
-        let (node, pool) = (Arc::new(node), Arc::clone(pool));
-        let watched = Self { node, pool, served: config.models.clone(), canonical, refresh: config.refresh };
+    fn new(
+        node: Node,
+        config: &NodeConfig,
+        canonical: Canonical,
+        pool: &Arc<Pool>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let (node, pool, metrics) = (Arc::new(node), Arc::clone(pool), Arc::clone(metrics));
+        let (served, refresh) = (config.models.clone(), config.refresh);
+        let watched = Self { node, pool, metrics, served, canonical, refresh };
         watched.learn(Vec::new());
         watched
     }
@@ -259,6 +269,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.pool.serve(&self.node, &[]);
+        self.metrics.forget_node(&self.node.name);
     }
 }
 
@@ -324,12 +335,9 @@ mod tests {
     async fn the_nodes_behind_a_name_come_and_go_with_its_addresses() {
         let (pool, book, changes) =
             (Arc::new(Pool::default()), Phonebook::default(), Arc::new(Mutex::new(0)));
-        let mut scout = Scout::new(
-            Arc::clone(&pool),
-            Arc::default(),
-            HealthConfig::default(),
-            Arc::new(Metrics::new().unwrap()),
-        );
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut scout =
+            Scout::new(Arc::clone(&pool), Arc::default(), HealthConfig::default(), Arc::clone(&metrics));
         let config = json!({"name": "box", "url": "dns+http://box.test:1", "protocol": "openai", "models": ["m"],
             "refresh": "10ms"});
         scout.names.push(Name {
@@ -342,10 +350,12 @@ mod tests {
         let running = tokio::spawn(async move { scout.run().await });
         book.has(Some(&[1, 2]));
         until(&pool, &["box/127.0.0.1:1", "box/127.0.0.1:2"]).await;
+        metrics.inflight.with_label_values(&["box/127.0.0.1:1"]).inc();
         let stays = Arc::clone(pool.of("m").iter().find(|node| node.name.ends_with(":2")).unwrap());
         book.has(Some(&[2, 3]));
         until(&pool, &["box/127.0.0.1:2", "box/127.0.0.1:3"]).await;
         assert!(pool.of("m").iter().any(|node| Arc::ptr_eq(node, &stays)), "who stays is the same node");
+        assert!(!metrics.render().unwrap().contains("box/127.0.0.1:1\""), "who has left is not counted");
         book.has(None);
         let before = *changes.lock().unwrap();
         while *changes.lock().unwrap() < before + 3 {
@@ -358,12 +368,12 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_answer_keeps_what_the_config_names_and_nothing_else() {
-        let pool = Arc::new(Pool::default());
+        let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
         let watched = |models: serde_json::Value| {
             let config = json!({"name": "box", "url": "http://box", "protocol": "ollama", "models": models});
             let config: NodeConfig = serde_json::from_value(config).unwrap();
             let canonical: Canonical = Arc::new(crate::dialect::name::key);
-            Watched::new(Node::remote(&config).unwrap(), &config, canonical, &pool)
+            Watched::new(Node::remote(&config).unwrap(), &config, canonical, &pool, &metrics)
         };
         let offer = |name: &str| Offer { name: name.into(), size: 7, ..Offer::default() };
         let (asked, named) = (watched(json!([])), watched(json!({"ours": "theirs:latest"})));

@@ -1,5 +1,9 @@
 //! [`Metrics`]: every family this process exports, on its own registry, handed down to whoever counts.
 
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -180,6 +184,16 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Forgets what was counted of a node that is gone for good.
+    pub fn forget_node(&self, name: &str) {
+        forget(&self.inflight, name);
+        forget(&self.breaker_state, name);
+        forget(&self.breaker_transitions, name);
+        forget(&self.node_up, name);
+        forget(&self.kv_used, name);
+        forget(&self.pauses, name);
+    }
+
     /// The exposition in Prometheus' text format 0.0.4.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let mut bytes = Vec::new();
@@ -188,12 +202,24 @@ impl Metrics {
     }
 }
 
-fn register<C: prometheus::core::Collector + Clone + 'static>(
+fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+/// Removes the series whose label `node` is this.
+fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, node: &str) {
+    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
+        let labels: HashMap<_, _> =
+            metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        if labels.get("node") == Some(&node) {
+            // It was there a moment ago; if somebody else has removed it, so much the better.
+            let _ = family.remove(&labels);
+        }
+    }
 }
 
 fn counter(
@@ -223,4 +249,24 @@ fn histogram(
             labels,
         )?,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_node_that_is_gone_nothing_is_left_and_of_others_everything() {
+        let metrics = Metrics::new().unwrap();
+        for node in ["a", "ab"] {
+            metrics.node_up.with_label_values(&[node]).set(1);
+            metrics.kv_used.with_label_values(&[node]).set(0.5);
+            metrics.breaker_transitions.with_label_values(&[node, "closed", "open"]).inc();
+            metrics.breaker_state.with_label_values(&[node, ""]).set(1);
+            metrics.breaker_state.with_label_values(&[node, "m"]).set(1);
+        }
+        metrics.forget_node("a");
+        let left = metrics.render().unwrap();
+        assert_eq!((left.matches("node=\"a\"").count(), left.matches("node=\"ab\"").count()), (0, 5));
+    }
 }
