@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Garbled, Lines, Protocol, Request};
-use crate::generation::{Event, Generation};
+use crate::generation::{Alternative, Delta, Event, Generation, TokenLogprob};
 
 /// A generation with these fields beside a prompt.
 pub(super) fn generation(more: Value) -> Generation {
@@ -16,6 +16,30 @@ pub(super) fn generation(more: Value) -> Generation {
 pub(super) fn body(request: &Request) -> (String, Value) {
     let body = request.body.as_deref().unwrap_or(b"null");
     (request.path.to_string(), serde_json::from_slice(body).unwrap())
+}
+
+/// What the chats say that every protocol's tests read: a thought, and a text with log probabilities.
+pub(super) fn said() -> [Event; 2] {
+    let logprob = TokenLogprob {
+        token: "h".into(),
+        logprob: -0.5,
+        bytes: b"h".to_vec(),
+        top: vec![Alternative { token: "x".into(), logprob: -1.5, bytes: b"x".to_vec() }],
+    };
+    [
+        Event::Delta(Delta { thinking: "hm".into(), ..Delta::default() }),
+        Event::Delta(Delta { text: "hé🦙".into(), logprobs: vec![logprob], ..Delta::default() }),
+    ]
+}
+
+/// Checks that an answer goes on behind a raw prompt and as the assistant's turn in a chat; the body of the chat.
+pub(super) fn goes_on(protocol: &dyn Protocol) -> Value {
+    let raw = generation(json!({"input": {"kind": "raw", "prompt": "a "}}));
+    assert_eq!(body(&protocol.generate(&raw, "m", Some("b"))).1["prompt"], "a b");
+    let chat = generation(json!({"input": {"kind": "chat", "messages": [{"role": "user", "content": "q"}]}}));
+    let (_, chat) = body(&protocol.generate(&chat, "m", Some("so far")));
+    assert_eq!(chat["messages"][1], json!({"role": "assistant", "content": "so far"}));
+    chat
 }
 
 /// What is read of an answer that comes in `pieces` and then ends, as far as the first `Done` or `Error`.

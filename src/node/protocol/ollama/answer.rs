@@ -124,8 +124,8 @@ mod tests {
 
     use super::super::Ollama;
     use super::*;
-    use crate::generation::{Alternative, FailureCode, TokenLogprob};
-    use crate::node::protocol::testing::{decoded, every_cut, generation};
+    use crate::generation::FailureCode;
+    use crate::node::protocol::testing::{decoded, every_cut, generation, said};
 
     const CHAT: &str = concat!(
         r#"{"model":"m","created_at":"2025-01-01T00:00:00Z","message":{"role":"assistant","content":"","thinking":"hm"},"done":false}"#,
@@ -139,28 +139,18 @@ mod tests {
     );
 
     fn chat() -> Vec<Event> {
-        let logprob = TokenLogprob {
-            token: "h".into(),
-            logprob: -0.5,
-            bytes: b"h".to_vec(),
-            top: vec![Alternative { token: "x".into(), logprob: -1.5, bytes: b"x".to_vec() }],
-        };
         let first = json!({"id": "c1", "function": {"name": "f", "arguments": {"x": 1}}});
         let second = json!({"function": {"name": "g", "arguments": {}}});
-        vec![
-            Event::Delta(Delta { thinking: "hm".into(), ..Delta::default() }),
-            Event::Delta(Delta { text: "hé🦙".into(), logprobs: vec![logprob], ..Delta::default() }),
-            Event::ToolCall { call: first, tokens: Vec::new() },
-            Event::ToolCall { call: second, tokens: Vec::new() },
-            Event::Done(Done {
-                reason: DoneReason::Length,
-                prompt_tokens: 3,
-                prompt_duration: 4,
-                completion_tokens: 5,
-                completion_duration: 6,
-                ..Done::default()
-            }),
-        ]
+        let calls = [first, second].map(|call| Event::ToolCall { call, tokens: Vec::new() });
+        let done = Done {
+            reason: DoneReason::Length,
+            prompt_tokens: 3,
+            prompt_duration: 4,
+            completion_tokens: 5,
+            completion_duration: 6,
+            ..Done::default()
+        };
+        said().into_iter().chain(calls).chain([Event::Done(done)]).collect()
     }
 
     #[test]

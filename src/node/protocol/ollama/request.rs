@@ -133,8 +133,9 @@ pub(super) fn embed(embedding: &Embedding, model: &str) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Ollama;
     use super::*;
-    use crate::node::protocol::testing::{body, generation};
+    use crate::node::protocol::testing::{body, generation, goes_on};
 
     fn encoded(more: Value) -> (String, Value) {
         body(&generate(&generation(more), "theirs", None))
@@ -191,12 +192,7 @@ mod tests {
 
     #[test]
     fn an_answer_goes_on_as_the_assistants_turn_or_behind_the_raw_prompt() {
-        let chat =
-            generation(json!({"input": {"kind": "chat", "messages": [{"role": "user", "content": "q"}]}}));
-        let (_, chat) = body(&generate(&chat, "m", Some("so far")));
-        assert_eq!(chat["messages"][1], json!({"role": "assistant", "content": "so far"}));
-        let raw = generation(json!({"input": {"kind": "raw", "prompt": "a "}}));
-        assert_eq!(body(&generate(&raw, "m", Some("b"))).1["prompt"], "a b");
+        goes_on(&Ollama);
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
     use super::super::Openai;
     use super::*;
     use crate::generation::{Alternative, TokenLogprob};
-    use crate::node::protocol::testing::{decoded, every_cut, generation};
+    use crate::node::protocol::testing::{decoded, every_cut, generation, said};
 
     const CHAT: &str = concat!(
         ": ping\n\n",
@@ -175,30 +175,20 @@ mod tests {
     );
 
     fn chat() -> Vec<Event> {
-        let logprob = TokenLogprob {
-            token: "h".into(),
-            logprob: -0.5,
-            bytes: b"h".to_vec(),
-            top: vec![Alternative { token: "x".into(), logprob: -1.5, bytes: b"x".to_vec() }],
-        };
         let call = |id: &str, name: &str, arguments| Event::ToolCall {
             call: json!({"id": id, "function": {"name": name, "arguments": arguments}}),
             tokens: Vec::new(),
         };
-        vec![
-            Event::Delta(Delta { thinking: "hm".into(), ..Delta::default() }),
-            Event::Delta(Delta { text: "hé🦙".into(), logprobs: vec![logprob], ..Delta::default() }),
-            call("c1", "f", json!({"x": 1})),
-            call("c2", "g", json!({})),
-            Event::Done(Done {
-                prompt_tokens: 9,
-                cached_tokens: 4,
-                completion_tokens: 5,
-                prompt_duration: 1_500_000,
-                completion_duration: 2_500_000,
-                ..Done::default()
-            }),
-        ]
+        let calls = [call("c1", "f", json!({"x": 1})), call("c2", "g", json!({}))];
+        let done = Done {
+            prompt_tokens: 9,
+            cached_tokens: 4,
+            completion_tokens: 5,
+            prompt_duration: 1_500_000,
+            completion_duration: 2_500_000,
+            ..Done::default()
+        };
+        said().into_iter().chain(calls).chain([Event::Done(done)]).collect()
     }
 
     fn read(wire: &str) -> Result<Vec<Event>, Garbled> {

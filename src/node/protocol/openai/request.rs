@@ -198,8 +198,9 @@ fn answered(turn: &Message, open: &mut Vec<(String, String)>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Openai;
     use super::*;
-    use crate::node::protocol::testing::{body, generation};
+    use crate::node::protocol::testing::{body, generation, goes_on};
 
     fn encoded(more: Value) -> (String, Value) {
         let (path, mut body) = body(&generate(&generation(more), "theirs", None));
@@ -281,14 +282,10 @@ mod tests {
 
     #[test]
     fn an_answer_goes_on_as_the_assistants_turn_or_behind_the_raw_prompt() {
-        let chat =
-            generation(json!({"input": {"kind": "chat", "messages": [{"role": "user", "content": "q"}]}}));
-        let (_, chat) = body(&generate(&chat, "m", Some("so far")));
-        assert_eq!(chat["messages"][1], json!({"role": "assistant", "content": "so far"}));
+        let chat = goes_on(&Openai);
         assert_eq!(
             (&chat["continue_final_message"], &chat["add_generation_prompt"]),
             (&json!(true), &json!(false))
         );
-        assert_eq!(body(&generate(&generation(json!({})), "m", Some("q"))).1["prompt"], "pq");
     }
 }
