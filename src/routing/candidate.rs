@@ -117,7 +117,7 @@ impl Candidate {
 
     /// Whether a further request would run at once.
     pub fn has_room(&self) -> bool {
-        self.usage() < 1.0
+        (self.in_flight as f32) < self.places()
     }
 
     /// What runs on it in tokens per place and weight.
@@ -131,6 +131,14 @@ impl Candidate {
         match self.residency {
             Residency::Resident => Duration::ZERO,
             Residency::Loads(time) => time,
+        }
+    }
+
+    /// The same in seconds; nearly always 0, which is not to cost a division.
+    pub fn load_seconds(&self) -> f32 {
+        match self.residency {
+            Residency::Resident => 0.0,
+            Residency::Loads(time) => time.as_secs_f32(),
         }
     }
 }

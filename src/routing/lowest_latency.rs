@@ -40,51 +40,68 @@ pub(super) const CONFIDENCE: f32 = 0.25;
 /// Times to first token by node: a peak counts at once, and fades; what is better than the average comes in slowly.
 pub(super) struct Latencies {
     nodes: PerNode<Latency>,
-    decay: f32,
-    /// When the first one was observed; times are counted from there.
-    start: Option<Instant>,
+    /// Seconds.
+    decay: f64,
+    /// See [`Latency::then`].
+    epoch: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Latency {
-    seconds: f32,
-    at: f64,
+    /// What it would have been at the epoch, in seconds, to be now what it is. So all fade by one factor.
+    then: f64,
+    heard: Option<Instant>,
 }
+
+/// In so many decays what is left is too small to go on with, and the epoch begins anew.
+const EPOCH: f64 = 64.0;
 
 impl Latencies {
     pub(super) fn new(config: &LowestLatencyConfig) -> Self {
-        Self { nodes: PerNode::default(), decay: config.decay.as_secs_f32(), start: None }
+        Self { nodes: PerNode::default(), decay: config.decay.as_secs_f64(), epoch: None }
     }
 
-    /// `now` as [`Self::of`] takes it, made once for all candidates.
-    pub(super) fn time(&self, now: Instant) -> f64 {
-        self.start.map_or(0.0, |start| now.saturating_duration_since(start).as_secs_f64())
+    /// What part of an average is left that was heard at `then`.
+    fn left_since(&self, then: Option<Instant>, now: Instant) -> f64 {
+        then.map_or(0.0, |then| (-now.saturating_duration_since(then).as_secs_f64() / self.decay).exp())
     }
 
-    /// What part of the average is left at a time.
-    fn left(&self, latency: &Latency, time: f64) -> f32 {
-        (-((time - latency.at).max(0.0) as f32) / self.decay).exp()
+    /// What is left of all, as [`Self::of`] takes it.
+    pub(super) fn left(&self, now: Instant) -> f64 {
+        self.left_since(self.epoch, now)
     }
 
-    /// Seconds at a time; it fades while nothing is heard, so that a node that was slow is tried again.
-    pub(super) fn of(&self, candidate: &Candidate, time: f64) -> Option<f32> {
-        self.nodes.get(candidate.id).map(|latency| latency.seconds * self.left(latency, time))
+    /// Seconds, of the candidate at `place`; they fade while nothing is heard, so that a node that was slow is tried again.
+    pub(super) fn of(&mut self, place: usize, candidate: &Candidate, left: f64) -> Option<f32> {
+        self.nodes.at(place, candidate.id).map(|latency| (latency.then * left) as f32)
     }
 
     pub(super) fn observe(&mut self, candidate: &Candidate, outcome: &Outcome, now: Instant) {
-        self.start.get_or_insert(now);
-        let time = self.time(now);
         let seconds = match outcome {
-            Outcome::FirstToken { after } => after.as_secs_f32(),
+            Outcome::FirstToken { after } => after.as_secs_f64(),
             // A node that fails fast is not fast.
-            Outcome::Failed { after } => (*after).max(FAILURE).as_secs_f32(),
+            Outcome::Failed { after } => (*after).max(FAILURE).as_secs_f64(),
             Outcome::Sent | Outcome::Done { .. } | Outcome::Cancelled => return,
         };
-        let left = self.nodes.get(candidate.id).map_or(0.0, |latency| self.left(latency, time));
+        let left = self.renewed(now);
+        let heard = self.nodes.get(candidate.id).and_then(|latency| latency.heard);
+        let kept = self.left_since(heard, now);
         let latency = self.nodes.touch(candidate.id);
-        let is_peak = seconds > latency.seconds * left;
-        latency.seconds = if is_peak { seconds } else { latency.seconds * left + seconds * (1.0 - left) };
-        latency.at = time;
+        let faded = latency.then * left;
+        let is_peak = seconds > faded;
+        let seconds = if is_peak { seconds } else { faded + seconds * (1.0 - kept) };
+        *latency = Latency { then: seconds / left, heard: Some(now) };
+    }
+
+    /// What is left of all, once the epoch is one that can be gone on with.
+    fn renewed(&mut self, now: Instant) -> f64 {
+        let left = self.left(now);
+        if left > (-EPOCH).exp() {
+            return left;
+        }
+        self.nodes.all().for_each(|latency| latency.then *= left);
+        self.epoch = Some(now);
+        1.0
     }
 }
 
@@ -105,12 +122,12 @@ impl LowestLatency {
 impl Strategy for LowestLatency {
     fn rank(&self, _: &Digest, candidates: &[Candidate], now: Instant, order: &mut Order) {
         order.begin(StrategyName::LowestLatency);
-        let latencies = self.lock();
-        let time = latencies.time(now);
-        for candidate in candidates {
+        let mut latencies = self.lock();
+        let left = latencies.left(now);
+        for (place, candidate) in candidates.iter().enumerate() {
             let per_weight = candidate.places() * candidate.weight.max(f32::MIN_POSITIVE);
             let requests = (candidate.in_flight + 1) as f32 / per_weight;
-            order.push(match latencies.of(candidate, time) {
+            order.push(match latencies.of(place, candidate, left) {
                 // Load alone decides between latencies that have faded to nothing.
                 Some(seconds) => Row::new(1, seconds.max(1e-6) * requests).expecting(seconds, CONFIDENCE),
                 None => Row::new(if candidate.in_flight == 0 { 0 } else { 2 }, requests),
@@ -160,6 +177,19 @@ mod tests {
         let later = start + Duration::from_secs(60);
         answered(&strategy, &nodes[1], 200, later);
         assert_eq!(best_at(&strategy, &nodes, later), Some(0), "5 s after a minute are less than 200 ms now");
+    }
+
+    #[test]
+    fn what_was_heard_long_ago_has_faded_and_the_new_counts() {
+        let strategy = LowestLatency::new(LowestLatencyConfig { decay: Duration::from_millis(1) });
+        let nodes = [Candidate::new("a", 4), Candidate::new("b", 4)];
+        let mut now = Instant::now();
+        for _ in 0..100 {
+            answered(&strategy, &nodes[0], 1000, now);
+            answered(&strategy, &nodes[1], 10, now);
+            assert_eq!(best_at(&strategy, &nodes, now), Some(1));
+            now += Duration::from_secs(3600);
+        }
     }
 
     #[test]

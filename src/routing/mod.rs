@@ -14,6 +14,7 @@ mod geographic;
 mod learned;
 mod least_loaded;
 mod lowest_latency;
+mod measures;
 mod multi_objective;
 mod order;
 mod outcome;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::number;
 use super::lowest_latency::{CONFIDENCE, Latencies};
+use super::measures::{Measures, Summary, known, weigh};
 use super::prefix_index::PrefixIndex;
 use super::{Candidate, Digest, Order, Outcome, Pick, RoutingConfig, Row, Site, Strategy, StrategyName};
 
@@ -51,9 +52,6 @@ const OBJECTIVES: [Objective; 6] = [
 /// What is too small to make a difference: measures are compared in relation to the largest of them, but to no less than this. Seconds,
 /// tokens per place, parts, prices, kilometres, parts.
 const SMALLEST: Measures = [0.05, 256.0, 0.5, f32::MIN_POSITIVE, 100.0, 1.0, 1.0, 1.0];
-
-/// One number per objective, and two that are always 0, so that a processor takes four at a time.
-type Measures = [f32; 8];
 
 /// Weights for a purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,29 +126,20 @@ impl MultiObjective {
 }
 
 impl State {
-    /// The measures of a candidate; what is not a number is unknown.
-    fn measure(&self, digest: &Digest, candidate: &Candidate, time: f64) -> Measures {
-        let known = |value: Option<f32>| value.unwrap_or(f32::NAN);
-        let signals = candidate.signals;
-        let load_time = candidate.load_time().as_secs_f32();
+    /// The measures of the candidate at `place`; `left` is of the latencies.
+    fn measure(&mut self, digest: &Digest, (place, candidate): (usize, &Candidate), left: f64) -> Measures {
+        let latency = self.latencies.of(place, candidate, left);
         [
-            known(self.latencies.of(candidate, time).map(|seconds| seconds + load_time)),
+            known(latency) + candidate.load_seconds(),
             candidate.load(),
-            known(fuller(signals.memory, signals.kv)),
+            // The one that is known, if only one is.
+            known(candidate.signals.memory).max(known(candidate.signals.kv)),
             known(candidate.cost),
             known(distance(&digest.client, &candidate.site)),
-            1.0 - self.index.share(&digest.prefix, candidate),
+            1.0 - self.index.share(place, candidate),
             0.0,
             0.0,
         ]
-    }
-}
-
-/// The larger of what is known.
-fn fuller(a: Option<f32>, b: Option<f32>) -> Option<f32> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (known, None) | (None, known) => known,
     }
 }
 
@@ -166,32 +155,23 @@ impl Strategy for MultiObjective {
     fn rank(&self, digest: &Digest, candidates: &[Candidate], now: Instant, order: &mut Order) {
         order.begin(StrategyName::MultiObjective);
         let mut measures = std::mem::take(&mut order.measures);
-        let (mut largest, mut sums, mut counts) = (SMALLEST, [0.0; 8], [0.0; 8]);
+        let mut summary = Summary::new(SMALLEST);
         let mut state = self.lock();
         state.index.look(&digest.prefix);
-        let time = state.latencies.time(now);
-        for candidate in candidates {
-            let measured = state.measure(digest, candidate, time);
-            for i in 0..8 {
-                let (value, count) = if measured[i].is_nan() { (0.0, 0.0) } else { (measured[i], 1.0) };
-                largest[i] = if value > largest[i] { value } else { largest[i] };
-                sums[i] += value;
-                counts[i] += count;
-            }
+        let left = state.latencies.left(now);
+        for candidate in candidates.iter().enumerate() {
+            let measured = state.measure(digest, candidate, left);
+            summary.add(&measured);
+            let reuse = (1.0 - measured[5]) * digest.prompt_tokens as f32;
+            let row = Row::new(u8::from(!candidate.1.has_room()), 0.0).reusing(reuse as u32);
+            order.push(if measured[0].is_nan() { row } else { row.expecting(measured[0], CONFIDENCE) });
             measures.push(measured);
         }
         drop(state);
-        let means: Measures = std::array::from_fn(|i| sums[i] / f32::max(counts[i], 1.0));
+        let (means, largest) = (summary.means(), summary.largest());
         let factors: Measures = std::array::from_fn(|i| self.weights[i] / largest[i]);
-        for (candidate, measured) in candidates.iter().zip(&measures) {
-            let parts: Measures = std::array::from_fn(|i| {
-                factors[i] * if measured[i].is_nan() { means[i] } else { measured[i] }
-            });
-            let [a, b, c, d, e, f, ..] = parts;
-            let score = (a + b) + (c + d) + (e + f);
-            let reuse = (1.0 - measured[5]) * digest.prompt_tokens as f32;
-            let row = Row::new(u8::from(!candidate.has_room()), score).reusing(reuse as u32);
-            order.push(if measured[0].is_nan() { row } else { row.expecting(measured[0], CONFIDENCE) });
+        for (row, measured) in order.rows_mut().iter_mut().zip(&measures) {
+            row.score = weigh(measured, &means, &factors);
         }
         order.measures = measures;
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::measures::Measures;
 use super::{Candidate, Digest, StrategyName};
 
 /// A strategy's answer: one [`Row`] per candidate, and why.
@@ -13,7 +14,7 @@ pub struct Order {
     rows: Vec<Row>,
     reasons: Vec<Reason>,
     /// Room for strategies that compare candidates by several measures, a row each.
-    pub(super) measures: Vec<[f32; 8]>,
+    pub(super) measures: Vec<Measures>,
 }
 
 /// What a strategy makes of one candidate.

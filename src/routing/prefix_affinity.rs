@@ -63,8 +63,8 @@ impl Strategy for PrefixAffinity {
         let mut index = self.index();
         index.look(&digest.prefix);
         let (mut overloaded, mut is_matched) = (0, false);
-        for candidate in candidates {
-            let share = index.share(&digest.prefix, candidate);
+        for (place, candidate) in candidates.iter().enumerate() {
+            let share = index.share(place, candidate);
             let usage = candidate.usage();
             let is_over = usage > least + abs && usage > least * rel;
             let is_match = share > 0.0 && share >= self.config.threshold as f32;

@@ -5,18 +5,15 @@
 //! hang on. Approximate: nobody says what a node has thrown away, so it is taken to be what it last used before it read as many tokens as
 //! it keeps; and unrelated prompts may share a hash.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
 use super::draw::mix;
-use super::per_node::Identity;
+use super::per_node::Numbers;
 use super::prefix::Prefix;
 use super::{Candidate, NodeId};
 
 /// Nodes that it tells apart; the one that got no request for the longest time makes room for another.
 const MOST_NODES: usize = 8192;
 /// What is set aside for telling them apart, generously.
-const NODES_MEMORY: usize = MOST_NODES * 64;
+const NODES_MEMORY: usize = MOST_NODES * 96;
 /// Nodes of a block that are listed; more are a bit each.
 const LISTED: usize = 4;
 
@@ -60,9 +57,9 @@ pub(super) struct PrefixIndex {
     nodes: Nodes,
     /// Bytes that are left for bits.
     bits_left: usize,
-    /// Of the last look: who has anything, and how many blocks, by number.
+    /// Of the last look: who has anything, and what part of the prompt, by number.
     seen: Vec<u64>,
-    depths: Vec<u16>,
+    shares: Vec<f32>,
 }
 
 impl PrefixIndex {
@@ -82,29 +79,29 @@ impl PrefixIndex {
             nodes: Nodes::default(),
             bits_left: memory / 4,
             seen: Vec::new(),
-            depths: Vec::new(),
+            shares: Vec::new(),
         }
     }
 
-    /// Finds who has what of a prompt; [`Self::reuse`] tells it then.
+    /// Finds who has what of a prompt; [`Self::share`] tells it then.
     pub(super) fn look(&mut self, prefix: &Prefix) {
         let numbers = self.nodes.keys.len() + 1;
-        self.depths.clear();
-        self.depths.resize(numbers, 0);
+        self.shares.clear();
+        self.shares.resize(numbers, 0.0);
         self.seen.clear();
         self.seen.resize(numbers.div_ceil(64), 0);
         // From the end, so that whoever is seen first has that much.
         for (block, hash) in prefix.hashes().iter().enumerate().rev() {
             let Some(entry) = self.find(*hash) else { continue };
-            let depth = u16::try_from(block + 1).unwrap_or(u16::MAX);
-            let (seen, depths) = (&mut self.seen, &mut self.depths);
+            let share = prefix.share(block + 1);
+            let (seen, shares) = (&mut self.seen, &mut self.shares);
             let mut see = |word: usize, bits: u64| {
                 let Some(known) = seen.get_mut(word) else { return };
                 let mut fresh = bits & !*known;
                 *known |= bits;
                 while fresh != 0 {
                     let number = word * 64 + fresh.trailing_zeros() as usize;
-                    depths.get_mut(number).into_iter().for_each(|slot| *slot = depth);
+                    shares.get_mut(number).into_iter().for_each(|slot| *slot = share);
                     fresh &= fresh - 1;
                 }
             };
@@ -118,10 +115,10 @@ impl PrefixIndex {
         }
     }
 
-    /// Part of the prompt that was looked for, 0 to 1, that `candidate` is believed to have.
-    pub(super) fn share(&self, prefix: &Prefix, candidate: &Candidate) -> f32 {
-        let depth = self.nodes.number(candidate).and_then(|number| self.depths.get(number as usize));
-        depth.map_or(0.0, |depth| prefix.share(usize::from(*depth)))
+    /// Part of the prompt that was looked for, 0 to 1, that `candidate`, the one at `place`, is believed to have.
+    pub(super) fn share(&mut self, place: usize, candidate: &Candidate) -> f32 {
+        let number = self.nodes.numbers.at(place, Nodes::key(candidate));
+        number.and_then(|number| self.shares.get(number as usize)).copied().unwrap_or(0.0)
     }
 
     /// `candidate` reads `unread` tokens of the prompt now, and has all of it then.
@@ -273,7 +270,7 @@ impl Holders {
 /// The numbers of nodes, from 1.
 #[derive(Default)]
 struct Nodes {
-    numbers: HashMap<NodeId, Number, BuildHasherDefault<Identity>>,
+    numbers: Numbers,
     /// By number less one.
     keys: Vec<Known>,
     clock: u64,
@@ -295,10 +292,6 @@ impl Nodes {
         NodeId(candidate.id.0 ^ mix(candidate.incarnation))
     }
 
-    fn number(&self, candidate: &Candidate) -> Option<Number> {
-        self.numbers.get(&Self::key(candidate)).copied()
-    }
-
     /// The node with this number reads so many tokens more; what it has read then.
     fn reads(&mut self, number: Number, tokens: u64) -> u32 {
         let known = &mut self.keys[number as usize - 1];
@@ -318,17 +311,17 @@ impl Nodes {
     fn number_or_new(&mut self, candidate: &Candidate) -> (Number, bool) {
         self.clock += 1;
         let key = Self::key(candidate);
-        if let Some(number) = self.numbers.get(&key) {
-            let known = &mut self.keys[*number as usize - 1];
+        if let Some(number) = self.numbers.get(key) {
+            let known = &mut self.keys[number as usize - 1];
             (known.at, known.keeps) = (self.clock, candidate.keeps);
-            return (*number, false);
+            return (number, false);
         }
         let is_full = self.keys.len() >= MOST_NODES;
         let known = Known { key, at: self.clock, read: 0, keeps: candidate.keeps };
         let oldest = self.keys.iter().enumerate().min_by_key(|(_, known)| known.at);
         let place = match oldest.filter(|_| is_full) {
             Some((place, old)) => {
-                self.numbers.remove(&old.key);
+                self.numbers.remove(old.key);
                 self.keys[place] = known;
                 place
             }
@@ -344,118 +337,4 @@ impl Nodes {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn node(number: usize) -> Candidate {
-        Candidate::new(format!("n{number}"), 1)
-    }
-
-    fn share(index: &mut PrefixIndex, prefix: &Prefix, node: &Candidate) -> f32 {
-        index.look(prefix);
-        index.share(prefix, node)
-    }
-
-    #[test]
-    fn a_node_has_what_its_prompts_began_with_until_it_is_replaced() {
-        let mut index = PrefixIndex::new(0);
-        let text = vec![1; 1024];
-        let mut other = text.clone();
-        other[600] = 2;
-        let (prefix, other) = (Prefix::of("m", &text), Prefix::of("m", &other));
-        let a = node(0);
-        index.learn(&prefix, &a, 256);
-        assert_eq!(share(&mut index, &prefix, &a), 1.0);
-        assert_eq!(share(&mut index, &other, &a), 0.5);
-        assert_eq!(share(&mut index, &other, &node(1)), 0.0);
-        let replaced = Candidate { incarnation: 1, ..a };
-        assert_eq!(share(&mut index, &prefix, &replaced), 0.0);
-    }
-
-    #[test]
-    fn a_node_has_thrown_away_what_it_used_before_it_read_all_that_it_keeps() {
-        let mut index = PrefixIndex::new(0);
-        let [a, b, c] = [1, 2, 3].map(|text| Prefix::of("m", &[text; 256]));
-        let keeps = Candidate { keeps: Some(1000), ..node(0) };
-        index.learn(&a, &keeps, 400);
-        index.learn(&b, &keeps, 400);
-        // Used, not read again.
-        index.learn(&a, &keeps, 0);
-        index.learn(&c, &keeps, 700);
-        index.learn(&a, &keeps, 0);
-        assert_eq!([&a, &b, &c].map(|prefix| share(&mut index, prefix, &keeps)), [1.0, 1.0, 1.0]);
-        index.learn(&c, &keeps, 310);
-        assert_eq!([&a, &b, &c].map(|prefix| share(&mut index, prefix, &keeps)), [1.0, 0.0, 1.0]);
-    }
-
-    #[test]
-    fn all_of_many_nodes_are_known_to_have_what_all_of_them_have() {
-        let mut index = PrefixIndex::new(4 << 20);
-        let prefix = Prefix::of("m", &[1; 512]);
-        for number in 0..300 {
-            index.learn(&prefix, &node(number), 256);
-            assert!(
-                (0..300).all(|other| (share(&mut index, &prefix, &node(other)) == 1.0) == (other <= number))
-            );
-        }
-    }
-
-    #[test]
-    fn a_number_that_is_given_again_brings_nothing_along() {
-        let mut index = PrefixIndex::new(8 << 20);
-        let prefix = Prefix::of("m", &[1; 256]);
-        index.learn(&prefix, &node(0), 256);
-        let nothing = Prefix::default();
-        (1..=MOST_NODES).for_each(|number| index.learn(&nothing, &node(number), 256));
-        assert_eq!(index.nodes.keys.len(), MOST_NODES);
-        assert_eq!(share(&mut index, &prefix, &node(MOST_NODES)), 0.0);
-        assert_eq!(share(&mut index, &prefix, &node(0)), 0.0);
-    }
-
-    #[test]
-    fn it_never_takes_more_than_it_may_and_the_latest_is_what_it_keeps() {
-        let memory = 1 << 20;
-        let mut index = PrefixIndex::new(memory);
-        let prompt = |number: u32| Prefix::of("m", &number.to_le_bytes().repeat(512));
-        for number in 0..5_000 {
-            index.learn(&prompt(number), &node(number as usize % 200), 256);
-            index.learn(&prompt(0), &node(number as usize % 200), 256);
-            if number % 100 == 0 {
-                assert!(index.memory() <= memory as usize, "{}", index.memory());
-            }
-        }
-        assert_eq!(index.entries.len(), index.most + 1, "it was full");
-        assert_eq!(share(&mut index, &prompt(4_999), &node(199)), 1.0);
-        assert_eq!(share(&mut index, &prompt(0), &node(3)), 1.0);
-        assert_eq!(share(&mut index, &prompt(1), &node(1)), 0.0);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// While nothing has to leave, it says what a list of all prompts would.
-        #[test]
-        fn it_knows_what_a_list_of_all_prompts_knows(
-            sent in prop::collection::vec((prop::collection::vec(0..3_u8, 0..6), 0..12_usize), 1..60),
-            asked in prop::collection::vec(0..3_u8, 0..6),
-        ) {
-            let prefix = |blocks: &[u8]| Prefix::of("m", &blocks.iter().flat_map(|b| [*b; 256]).collect::<Vec<_>>());
-            let mut index = PrefixIndex::new(4 << 20);
-            let mut reference: HashMap<usize, usize> = HashMap::new();
-            for (blocks, at) in &sent {
-                index.learn(&prefix(blocks), &node(*at), 256);
-                let equal = blocks.iter().zip(&asked).take_while(|(a, b)| a == b).count();
-                let best = reference.entry(*at).or_default();
-                *best = equal.max(*best);
-            }
-            let asked = prefix(&asked);
-            for at in 0..12 {
-                let expected = asked.share(reference.get(&at).copied().unwrap_or_default());
-                prop_assert_eq!(share(&mut index, &asked, &node(at)), expected);
-            }
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::config::number;
+use super::measures::{Measures, Summary, known, weigh};
 use super::{Candidate, Digest, Order, Row, Strategy, StrategyName};
 
 /// How much each counts; they are set in relation to their sum.
@@ -47,33 +48,34 @@ impl ResourceAwareConfig {
 /// idle nor full.
 pub(super) struct ResourceAware(pub ResourceAwareConfig);
 
-/// What a candidate says: processors, memory, KV cells, queue per place.
-fn signals(candidate: &Candidate) -> [Option<f32>; 4] {
+/// Processors, memory, KV cells, queue per place, places in use.
+fn measure(candidate: &Candidate) -> Measures {
     let signals = candidate.signals;
-    [signals.cpu, signals.memory, signals.kv, signals.queue.map(|queue| queue / candidate.places())]
+    let per_place = 1.0 / candidate.places();
+    let queue = known(signals.queue) * per_place;
+    let in_flight = candidate.in_flight as f32 * per_place;
+    [known(signals.cpu), known(signals.memory), known(signals.kv), queue, in_flight, 0.0, 0.0, 0.0]
 }
 
 impl Strategy for ResourceAware {
     fn rank(&self, _: &Digest, candidates: &[Candidate], _: Instant, order: &mut Order) {
         order.begin(StrategyName::ResourceAware);
-        let mut known = [(0.0_f32, 0.0_f32); 4];
+        let mut measures = std::mem::take(&mut order.measures);
+        let mut summary = Summary::new([0.0; 8]);
         for candidate in candidates {
-            for ((sum, count), signal) in known.iter_mut().zip(signals(candidate)) {
-                *sum += signal.unwrap_or_default();
-                *count += f32::from(u8::from(signal.is_some()));
-            }
+            let measured = measure(candidate);
+            summary.add(&measured);
+            measures.push(measured);
         }
-        // With a signal that nobody gives all are equal.
-        let means = known.map(|(sum, count)| sum / count.max(1.0));
-        let weights = [self.0.cpu, self.0.memory, self.0.kv, self.0.queue].map(|weight| weight as f32);
-        let in_flight = self.0.in_flight as f32;
-        let total = (weights.iter().sum::<f32>() + in_flight).max(f32::MIN_POSITIVE);
-        for candidate in candidates {
-            let used = signals(candidate).into_iter().zip(means).map(|(signal, mean)| signal.unwrap_or(mean));
-            let used = used.zip(weights).map(|(used, weight)| used * weight).sum::<f32>();
-            let used = (used + candidate.usage() * in_flight) / total;
+        let ResourceAwareConfig { cpu, memory, kv, queue, in_flight } = self.0;
+        let weights = [cpu, memory, kv, queue, in_flight, 0.0, 0.0, 0.0].map(|weight| weight as f32);
+        let total = weights.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        let (means, factors) = (summary.means(), weights.map(|weight| weight / total));
+        for (candidate, measured) in candidates.iter().zip(&measures) {
+            let used = weigh(measured, &means, &factors);
             order.push(Row::new(0, used / candidate.weight.max(f32::MIN_POSITIVE)));
         }
+        order.measures = measures;
     }
 }
 

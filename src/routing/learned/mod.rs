@@ -98,14 +98,19 @@ impl Learned {
     }
 
     /// The row of a candidate by prediction, and whether that is trusted.
-    fn predicted(&self, state: &State, digest: &Digest, candidate: &Candidate) -> (Row, bool) {
-        let share = state.index.share(&digest.prefix, candidate);
+    fn predicted(
+        &self,
+        state: &mut State,
+        digest: &Digest,
+        (place, candidate): (usize, &Candidate),
+    ) -> (Row, bool) {
+        let share = state.index.share(place, candidate);
         let reuse = (share * digest.prompt_tokens as f32) as u32;
         // What too little is known of is taken for a node like the others.
-        let own = state.nodes.get(candidate.id).filter(|node| node.is_mature());
+        let own = state.nodes.at(place, candidate.id).filter(|node| node.is_mature());
         let node = own.unwrap_or(&state.pool);
         let features = features(digest, candidate, reuse);
-        let ttft = node.ttft(&features) + candidate.load_time().as_secs_f32();
+        let ttft = node.ttft(&features) + candidate.load_seconds();
         let rest = match self.config.minimize {
             Minimize::Ttft => 0.0,
             Minimize::Total => node.pace(candidate) * digest.expected_tokens as f32,
@@ -145,8 +150,8 @@ impl Strategy for Learned {
         let mut state = self.lock();
         state.index.look(&digest.prefix);
         let mut known = 0;
-        for candidate in candidates {
-            let (row, is_known) = self.predicted(&state, digest, candidate);
+        for candidate in candidates.iter().enumerate() {
+            let (row, is_known) = self.predicted(&mut state, digest, candidate);
             known += usize::from(is_known);
             order.push(row);
         }
