@@ -31,7 +31,7 @@ pub trait Nodes: Send + Sync {
 
 impl Nodes for Dispatch {
     fn list(&self) -> Value {
-        json!(self.standings())
+        json!(self.node_reports())
     }
 
     fn act(&self, node: &str, deed: Deed, reason: &str) -> Result<(), Error> {

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use super::breakers::{Pair, Passage};
 use super::{Claim, Dispatch, Target};
 use crate::breaker::Shut;
-use crate::node::Node;
-use crate::routing::{
-    Candidate, Decisions, Digest, Order, Outcome, Pick, Residency, Signals, Site, Strategy,
-};
+use crate::node::{Node, Resident};
+use crate::routing::{Candidate, Decisions, Digest, Order, Outcome, Pick, Residency, Signals, Strategy};
 use crate::telemetry::Metrics;
 use crate::upstream::Fault;
 
@@ -41,7 +39,7 @@ struct Decided {
 /// Who could be chosen, and why the others cannot.
 pub(super) struct Fit {
     pub nodes: Vec<(Arc<Node>, Pair)>,
-    /// When the first one that is shut is worth another try; `None`: none is.
+    /// When the first one that is shut or full is worth another try; `None`: none is.
     pub retry_in: Option<Duration>,
     /// Those that could have it have all that they may have: soon one will not.
     pub is_full: bool,
@@ -52,7 +50,7 @@ impl Dispatch {
     /// a probe may be wrong.
     pub(super) fn fit(&self, model: &str, nodes: Vec<Arc<Node>>, now: Instant) -> Fit {
         let mut retry: Option<Instant> = None;
-        let (mut fit, mut unfit) = (Vec::new(), Vec::new());
+        let (mut fit, mut unfit) = (Vec::with_capacity(nodes.len()), Vec::new());
         for node in nodes {
             let pair = self.breakers.of(&node, model);
             let condition = node.condition();
@@ -71,7 +69,8 @@ impl Dispatch {
         // A worker queues by itself; a remote node gets no more than its operator wants.
         nodes.retain(|(node, _)| !node.is_remote() || node.in_flight() < node.parallel);
         let is_full = nodes.is_empty() && !was_empty;
-        Fit { nodes, retry_in: retry.map(|at| at.saturating_duration_since(now)), is_full }
+        let retry_in = retry.map(|at| at.saturating_duration_since(now));
+        Fit { nodes, retry_in: if is_full { Some(FULL_REST) } else { retry_in }, is_full }
     }
 
     /// The strategy's choice among those not tried; among all if all were. `None`: there is none that lets a request through.
@@ -98,12 +97,7 @@ impl Dispatch {
             return chosen(node, pair);
         }
         let (digest, rules) = (digest(), self.rules());
-        let candidates: Vec<_> = nodes
-            .iter()
-            .map(|(node, pair)| {
-                candidate(node, &target.name, pair.share(now) * node.health(|health| health.share()))
-            })
-            .collect();
+        let candidates = candidates(&nodes, &target.name, now);
         let mut order = Order::default();
         rules.strategy.rank(&digest, &candidates, now, &mut order);
         // One may have been shut a moment ago, by its last trial: then the next.
@@ -138,42 +132,46 @@ impl Dispatch {
 
 /// When to look again at nodes that a person has shut off.
 const REST: Duration = Duration::from_secs(5);
+/// And at nodes that have all that they may have.
+const FULL_REST: Duration = Duration::from_secs(1);
 
-/// What strategies see of a node.
-pub(super) fn candidate(node: &Node, model: &str, share: f64) -> Candidate {
-    let load = node.load();
+/// What strategies see of nodes.
+pub(super) fn candidates(nodes: &[(Arc<Node>, Pair)], model: &str, now: Instant) -> Vec<Candidate> {
+    let share = |node: &Node, pair: &Pair| pair.share(now) * node.health(|health| health.share());
+    nodes.iter().map(|(node, pair)| candidate(node, model, share(node, pair), now)).collect()
+}
+
+/// There may be a thousand of them for every request, so nothing is allocated here.
+fn candidate(node: &Node, model: &str, share: f64, now: Instant) -> Candidate {
+    let (load, standing) = (node.load(), &node.standing);
     let mut candidate = Candidate {
         incarnation: node.incarnation,
         in_flight: load.exchanges,
         tokens_in_flight: load.tokens,
         tokens_unread: load.unread,
-        weight: node.standing.weight as f32,
+        weight: standing.weight,
         slow_start: share as f32,
-        tier: u8::try_from(node.standing.tier).unwrap_or(u8::MAX),
-        site: Site {
-            zone: Some(node.standing.zone.as_str()).filter(|zone| !zone.is_empty()).map(Arc::from),
-            location: node
-                .standing
-                .location
-                .and_then(|(latitude, longitude)| [latitude as f32, longitude as f32].try_into().ok()),
-        },
-        cost: Some(node.standing.cost as f32).filter(|cost| *cost > 0.0),
+        tier: standing.tier,
+        site: standing.site.clone(),
+        cost: standing.cost,
         ..Candidate::new(Arc::clone(&node.name), node.parallel)
     };
-    if let Some(signal) = node.signal() {
+    node.signal(now, |signal| {
+        candidate.keeps = signal.keeps;
         candidate.signals = Signals {
             cpu: signal.cpu.map(|part| part as f32),
+            // Told in bytes, of which nobody knows how many there are.
             memory: None,
             kv: signal.kv.map(|part| part as f32),
             queue: signal.queue.map(|count| count as f32),
         };
-        let theirs = node.name_of(model);
-        if let Some(resident) = &signal.resident
-            && !resident.iter().any(|resident| resident.name == theirs)
-        {
+        let is_absent = |resident: &Vec<Resident>| {
+            node.named(model, |theirs| resident.iter().all(|resident| resident.name != theirs))
+        };
+        if signal.resident.as_ref().is_some_and(is_absent) {
             candidate.residency = Residency::Loads(LOAD);
         }
-    }
+    });
     candidate
 }
 
@@ -245,5 +243,44 @@ impl Drop for Decided {
         if !self.is_settled {
             self.settle(&Outcome::Cancelled, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::node::Signal;
+    use crate::node::protocol::Offer;
+
+    #[test]
+    fn a_candidate_is_what_is_known_of_its_node() {
+        let config = json!({
+            "name": "box", "url": "http://box", "protocol": "ollama", "zone": "z", "tier": 2, "weight": 3, "cost": 1.5
+        });
+        let node = Node::remote(&serde_json::from_value(config).unwrap()).unwrap();
+        let now = Instant::now();
+        let seen = || candidate(&node, "m", 0.5, now);
+        let standing = Candidate { slow_start: 0.5, tier: 2, weight: 3.0, cost: Some(1.5), ..seen() };
+        assert_eq!(seen(), standing);
+        assert_eq!((standing.keeps, standing.signals), (None, Signals::default()));
+        let zones = [&standing.site.zone, &node.standing.site.zone].map(|zone| zone.as_ref().unwrap());
+        assert!(Arc::ptr_eq(zones[0], zones[1]), "none is made for each");
+
+        node.set_models(HashMap::from([("m".into(), Offer { name: "theirs".into(), ..Offer::default() })]));
+        let tells = |name: &str| {
+            let resident = Some(vec![Resident { name: name.into(), ..Resident::default() }]);
+            let (kv, queue, keeps) = (Some(0.5), Some(3), Some(4096));
+            node.set_signal(Signal { kv, queue, keeps, resident, at: Some(now), ..Signal::default() });
+        };
+        tells("another");
+        assert_eq!(seen().residency, Residency::Loads(LOAD));
+        tells("theirs");
+        let signals = Signals { kv: Some(0.5), queue: Some(3.0), ..Signals::default() };
+        let expected = Candidate { keeps: Some(4096), signals, ..standing };
+        assert_eq!(seen(), expected);
     }
 }

@@ -2,12 +2,14 @@
 //! disk, so none of this belongs on a thread that serves requests.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use time::OffsetDateTime;
 
 use super::Dispatch;
 use crate::dialect::{LoadedModel, ModelCard, name};
 use crate::error::Error;
+use crate::node::Resident;
 
 impl Dispatch {
     /// Every model, most recently changed file first, each followed by those that its adapters make of it, and models without a
@@ -51,8 +53,9 @@ impl Dispatch {
     fn loaded_elsewhere(&self, card: Arc<ModelCard>) -> Option<LoadedModel> {
         let nodes = self.pool.of(&card.name);
         let resident = nodes.iter().find_map(|node| {
-            let theirs = name::key(&node.name_of(&card.name));
-            node.signal()?.resident?.into_iter().find(|resident| name::key(&resident.name) == theirs)
+            let theirs = node.named(&card.name, name::key);
+            let is_it = |resident: &&Resident| name::key(&resident.name) == theirs;
+            node.signal(Instant::now(), |signal| signal.resident.as_ref()?.iter().find(is_it).cloned())?
         })?;
         Some(LoadedModel {
             card,

@@ -24,12 +24,11 @@ mod work;
 
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
 pub use config::RetryConfig;
-pub use nodes::{Deed, Excluded, Explanation, Serving, Standing};
+pub use nodes::{Deed, Excluded, Explanation, NodeReport, Serving};
 pub use target::Target;
 
 use breakers::Breakers;
@@ -51,9 +50,6 @@ use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
 use crate::upstream::Upstream;
 use crate::worker::Supervisor;
-
-/// From the last event of an answer to the end of its body.
-const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// Everything a request needs on its way. One per process.
 pub struct Dispatch {
@@ -278,8 +274,7 @@ impl Dispatch {
             done.guessed_tokens.saturating_sub(done.accepted_tokens),
         );
         // On the heap, for its size is the flight's otherwise, from the start.
-        // A node that does not end its answer has answered all the same.
-        tokio::time::timeout(LAST_BYTES, Box::pin(exchange.finish())).await.ok();
+        Box::pin(exchange.finish()).await;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::choice::candidate;
+use super::choice::candidates;
 use super::{Claim, Dispatch, Target};
 use crate::breaker::{Forced, Report};
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::routing::{self, Decision, Digest, Record};
 
 /// A node, and how it is.
 #[derive(Clone, Debug, Serialize)]
-pub struct Standing {
+pub struct NodeReport {
     /// Its name.
     pub name: Arc<str>,
     /// Whether this process owns it: `worker`, else `remote`.
@@ -83,12 +83,12 @@ pub struct Excluded {
 
 impl Dispatch {
     /// Every node that takes requests, or would if it were well.
-    pub fn standings(&self) -> Vec<Standing> {
+    pub fn node_reports(&self) -> Vec<NodeReport> {
         let now = Instant::now();
-        self.pool.nodes().into_iter().map(|(node, models)| self.standing(&node, models, now)).collect()
+        self.pool.nodes().into_iter().map(|(node, models)| self.node_report(&node, models, now)).collect()
     }
 
-    fn standing(&self, node: &Arc<Node>, models: Vec<String>, now: Instant) -> Standing {
+    fn node_report(&self, node: &Arc<Node>, models: Vec<String>, now: Instant) -> NodeReport {
         let (condition, reason, share) =
             node.health(|health| (health.condition(), health.reason(), health.share()));
         let models = models.into_iter().map(|model| {
@@ -98,7 +98,7 @@ impl Dispatch {
         let models: Vec<_> = models.collect();
         let first = models.first().map_or("", |serving| serving.model.as_str());
         let breaker = self.breakers.of(node, first).node.report(now);
-        Standing {
+        NodeReport {
             name: Arc::clone(&node.name),
             kind: if node.is_remote() { "remote" } else { "worker" },
             endpoint: node.endpoint.to_string(),
@@ -148,14 +148,7 @@ impl Dispatch {
         let now = Instant::now();
         let all = self.pool.of(&target.name);
         let fit = self.fit(&target.name, all.clone(), now);
-        let candidates: Vec<_> = fit
-            .nodes
-            .iter()
-            .map(|(node, pair)| {
-                let share = pair.share(now) * node.health(|health| health.share());
-                candidate(node, &target.name, share)
-            })
-            .collect();
+        let candidates = candidates(&fit.nodes, &target.name, now);
         let digest = Self::digest(target, claim, Digest::of(generation));
         let decision = routing::explain(&*self.rules().strategy, &digest, &candidates, now);
         let is_fit = |node: &Arc<Node>| fit.nodes.iter().any(|(fit, _)| Arc::ptr_eq(fit, node));

@@ -168,10 +168,6 @@ impl Dispatch {
                     return Err(Error::Node(failure));
                 }
                 (Some(model), ..) if !has_worker => self.supervisor.ready(model).await?,
-                (..) if is_full => {
-                    let retry_after = Duration::from_secs(1);
-                    return Err(Error::NodesShut { model: target.name.to_string(), retry_after });
-                }
                 (_, _, Some(retry_after)) => {
                     return Err(Error::NodesShut { model: target.name.to_string(), retry_after });
                 }

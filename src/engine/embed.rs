@@ -212,7 +212,7 @@ impl<'a> Embedder<'a> {
     }
 
     fn report(&self) {
-        self.status.occupied(self.jobs.len().min(self.sequences), 0);
+        self.status.occupied(self.jobs.len().min(self.sequences), 0, 0);
     }
 }
 

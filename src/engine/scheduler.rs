@@ -299,7 +299,8 @@ impl<'a> Scheduler<'a> {
     }
 
     fn report(&self) {
-        self.status.occupied(self.running().count(), self.pool.taken() as u64);
+        let busy = self.running().map(|index| self.slots[index].used() as u64);
+        self.status.occupied(self.running().count(), self.pool.taken() as u64, busy.sum());
         self.status.waiting(self.queue.len());
     }
 }

@@ -91,12 +91,12 @@ pub async fn run(
 }
 
 async fn health(State(worker): State<Arc<Worker>>) -> Response {
-    let health = worker.status.health();
-    let status = match health.state {
+    let vitals = worker.status.vitals();
+    let status = match vitals.state {
         seam::State::Ready => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, Json(health)).into_response()
+    (status, Json(vitals)).into_response()
 }
 
 async fn generate(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Response, Refusal> {

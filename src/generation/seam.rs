@@ -2,7 +2,7 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `GET /health` | – | [`Health`]; 200 while ready, else 503, with the same body |
+//! | `GET /health` | – | [`Vitals`]; 200 while ready, else 503, with the same body |
 //! | `POST /generate` | [`Generation`](super::Generation) | NDJSON, one [`Event`](super::Event) per line, flushed per event |
 //! | `POST /embed` | [`Embedding`](super::Embedding) | [`Embeddings`](super::Embeddings) |
 //! | `POST /rank` | [`Ranking`](super::Ranking) | [`Scores`](super::Scores) |
@@ -14,14 +14,14 @@
 //!
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
 
-mod health;
 mod settings;
+mod vitals;
 
-pub use health::{Backend, Confinement, Health, Model, Sandbox, SnapshotCounts, State};
 use serde::{Deserialize, Serialize};
 pub use settings::{
     Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
 };
+pub use vitals::{Backend, Confinement, Model, Sandbox, SnapshotCounts, State, Vitals};
 
 use super::Failure;
 
@@ -71,7 +71,7 @@ pub struct Spec {
     pub gpu_layers: i32,
     /// Map the file into memory instead of reading it.
     pub mmap: bool,
-    /// Give up what it does not need before it opens the model; see [`Health::sandbox`].
+    /// Give up what it does not need before it opens the model; see [`Vitals::sandbox`].
     #[serde(default = "yes")]
     pub sandbox: bool,
     /// Where it saves what it has read, and finds it again; absent: nowhere.

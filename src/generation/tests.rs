@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::seam::{Health, Spec, Tokenize, Tokens};
+use super::seam::{Spec, Tokenize, Tokens, Vitals};
 use super::*;
 
 /// Reads `bytes` as a `T`; one that can be read can be written, and is read from that as the same.
@@ -25,7 +25,7 @@ fn read_as_anything(bytes: &[u8]) {
     read::<Tokenize>(bytes);
     read::<Tokens>(bytes);
     read::<Event>(bytes);
-    read::<Health>(bytes);
+    read::<Vitals>(bytes);
     read::<Spec>(bytes);
 }
 

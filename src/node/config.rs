@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::protocol::ProtocolName;
 use super::{Access, Endpoint, Secret, Standing, Timeouts, Tls, TlsFault};
+use crate::routing::{Location, Site};
 use crate::units::range;
 
 /// One entry of `nodes`: a server this Arriero does not own.
@@ -187,12 +188,17 @@ impl NodeConfig {
     }
 
     pub(super) fn standing(&self) -> Standing {
+        let location = self
+            .location
+            .map(|(latitude, longitude)| Location::try_from([latitude as f32, longitude as f32]));
         Standing {
-            weight: self.weight,
-            zone: self.zone.clone(),
-            location: self.location,
-            tier: self.tier,
-            cost: self.cost,
+            weight: self.weight as f32,
+            site: Site {
+                zone: Some(self.zone.as_str()).filter(|zone| !zone.is_empty()).map(Arc::from),
+                location: location.and_then(Result::ok),
+            },
+            tier: u8::try_from(self.tier).unwrap_or(u8::MAX),
+            cost: Some(self.cost as f32).filter(|cost| *cost > 0.0),
         }
     }
 }

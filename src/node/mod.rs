@@ -25,6 +25,7 @@ pub use pool::Pool;
 pub use scout::Scout;
 pub use signal::{Resident, Signal};
 
+use crate::routing::Site;
 use protocol::{Offer, Protocol, ProtocolName};
 use traffic::Traffic;
 
@@ -67,24 +68,22 @@ pub struct Load {
     pub unread: u64,
 }
 
-/// What the config says of a node that routing may go by.
+/// What the config says of a node that routing may go by, as a [`Candidate`](crate::routing::Candidate) has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     /// Its share, relative to those of others; at least 1.
-    pub weight: u32,
-    /// Where it is, by name; empty: not told.
-    pub zone: String,
-    /// Where it is: latitude and longitude in degrees.
-    pub location: Option<(f64, f64)>,
+    pub weight: f32,
+    /// Where it is.
+    pub site: Site,
     /// Lower ones come first.
-    pub tier: u32,
+    pub tier: u8,
     /// What it costs, relative to others.
-    pub cost: f64,
+    pub cost: Option<f32>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { weight: 1, zone: String::new(), location: None, tier: 0, cost: 0.0 }
+        Self { weight: 1.0, site: Site::default(), tier: 0, cost: None }
     }
 }
 
@@ -136,8 +135,9 @@ impl Node {
         if let Endpoint::Tcp(host) = &mut node.endpoint {
             host.address = Some(instance.address);
         }
-        node.standing.weight = instance.weight.unwrap_or(node.standing.weight);
-        node.standing.tier = node.standing.tier.saturating_add(instance.priority);
+        node.standing.weight = instance.weight.map_or(node.standing.weight, |weight| weight as f32);
+        let priority = u8::try_from(instance.priority).unwrap_or(u8::MAX);
+        node.standing.tier = node.standing.tier.saturating_add(priority);
         node
     }
 
@@ -148,7 +148,13 @@ impl Node {
 
     /// What the node calls `model`.
     pub fn name_of(&self, model: &str) -> String {
-        self.offer(model).map_or_else(|| model.to_owned(), |offer| offer.name)
+        self.named(model, str::to_owned)
+    }
+
+    /// Looks at what the node calls `model`.
+    pub fn named<T>(&self, model: &str, look: impl FnOnce(&str) -> T) -> T {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        look(models.get(model).map_or(model, |offer| &offer.name))
     }
 
     /// What it says of `model`.
@@ -170,10 +176,10 @@ impl Node {
         is_other
     }
 
-    /// What it last said of its load; `None` if that is unknown or too old to be believed.
-    pub fn signal(&self) -> Option<Signal> {
+    /// Looks at what it last said of its load; `None` if that is unknown or too old to be believed.
+    pub fn signal<T>(&self, now: Instant, look: impl FnOnce(&Signal) -> T) -> Option<T> {
         let signal = self.signal.read().unwrap_or_else(PoisonError::into_inner);
-        signal.fresh(Instant::now()).cloned()
+        signal.fresh(now).map(look)
     }
 
     /// Takes what it says of its load.

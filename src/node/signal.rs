@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::generation::seam::Vitals;
+
 /// How long a signal is believed. What is older says nothing, which is not the same as saying that nothing runs.
 const BELIEVED: Duration = Duration::from_secs(15);
 
@@ -16,6 +18,8 @@ pub struct Signal {
     pub kv: Option<f64>,
     /// Requests that wait.
     pub queue: Option<u64>,
+    /// Tokens of prompts that it can keep in memory.
+    pub keeps: Option<u64>,
     /// Requests that run.
     pub active: Option<u64>,
     /// The models in its memory, by the names it has for them.
@@ -37,6 +41,21 @@ pub struct Resident {
     pub expires: Option<SystemTime>,
     /// Context in tokens; 0: not told.
     pub context: u64,
+}
+
+impl From<&Vitals> for Signal {
+    /// What idle prefixes take of the cells is there for whoever needs it, so it is not in use.
+    fn from(vitals: &Vitals) -> Self {
+        let cells = Some(vitals.kv_total).filter(|cells| *cells > 0);
+        Self {
+            memory: Some(vitals.resident_bytes),
+            kv: cells.map(|cells| (vitals.kv_busy as f64 / cells as f64).min(1.0)),
+            keeps: cells,
+            queue: Some(vitals.waiting as u64),
+            active: Some(vitals.busy as u64),
+            ..Self::default()
+        }
+    }
 }
 
 impl Signal {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::generation::seam::{Health, SnapshotCounts};
+use crate::generation::seam::{SnapshotCounts, Vitals};
 use crate::library::Model;
 use crate::node::Node;
 
@@ -32,8 +32,8 @@ pub(super) enum Instruction {
 #[derive(Clone, Debug)]
 pub(super) enum Report {
     /// It answered.
-    Health(Box<Health>),
-    /// It did not answer in time, or not with a health.
+    Vitals(Box<Vitals>),
+    /// It did not answer in time, or not with its vitals.
     Missed,
 }
 

@@ -49,8 +49,8 @@ impl Crew {
     fn spawn(&mut self, start: Start) {
         let incarnation = start.node.incarnation;
         let (instructions, receiver) = mpsc::unbounded_channel();
-        let (shared, name) = (Arc::clone(&self.shared), Arc::clone(&start.node.name));
-        let report = move |report| shared.report(incarnation, &name, report);
+        let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&start.node));
+        let report = move |report| shared.report(&node, report);
         let task = tend::tend(start, self.manner.clone(), receiver, report);
         let id = self.tasks.spawn(task).id();
         self.incarnations.insert(id, incarnation);

@@ -189,8 +189,8 @@ impl Supervisor {
 
 /// What `/api/ps` shows of a model in memory, with its remaining life.
 fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Loaded)> {
-    let healths = || resident.replicas.iter().filter_map(|replica| replica.health());
-    let first = healths().next()?;
+    let vitals = || resident.replicas.iter().filter_map(|replica| replica.vitals());
+    let first = vitals().next()?;
     let context = first.model.as_ref().map_or(0, |model| model.context);
     let remaining = match resident.holds {
         0 => resident.expires().map(|expiry| expiry.saturating_duration_since(now)),
@@ -204,8 +204,8 @@ fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Load
     };
     let loaded = Loaded {
         model: Arc::clone(&resident.model),
-        memory: healths().map(|health| health.resident_bytes).sum(),
-        device_memory: healths().map(|health| health.device_bytes).sum(),
+        memory: vitals().map(|vitals| vitals.resident_bytes).sum(),
+        device_memory: vitals().map(|vitals| vitals.device_bytes).sum(),
         expires: remaining.and_then(|remaining| SystemTime::now().checked_add(remaining)),
         context,
         sandbox: first.sandbox.clone(),

@@ -10,9 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::action::Report;
-use crate::generation::seam::Health;
+use crate::generation::seam::Vitals;
 
-/// A health is below 1 KB.
+/// They are below 1 KB.
 const MAX_BODY: usize = 64 << 10;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -20,14 +20,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Waits for `delay`, then asks the worker at `socket`, who has `patience` to answer.
 pub(super) async fn probe(socket: &Path, delay: Duration, patience: Duration) -> Report {
     tokio::time::sleep(delay).await;
-    match tokio::time::timeout(patience, health(socket)).await {
-        Ok(Ok(health)) => Report::Health(Box::new(health)),
+    match tokio::time::timeout(patience, vitals(socket)).await {
+        Ok(Ok(vitals)) => Report::Vitals(Box::new(vitals)),
         Ok(Err(_)) | Err(_) => Report::Missed,
     }
 }
 
 /// A connection of its own each time: a worker that accepts none is as dead as one that answers none.
-async fn health(socket: &Path) -> Result<Health, Failure> {
+async fn vitals(socket: &Path) -> Result<Vitals, Failure> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async move {
@@ -38,6 +38,6 @@ async fn health(socket: &Path) -> Result<Health, Failure> {
         Ok(serde_json::from_slice(&body.to_bytes())?)
     };
     // The connection ends when the sender is dropped; its own errors show in the exchange.
-    let (health, _) = tokio::join!(exchange, connection);
-    health
+    let (vitals, _) = tokio::join!(exchange, connection);
+    vitals
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::action::{Action, Ending, Exit, Instruction, Report, Start};
 use super::{WorkersConfig, snapshots};
 use crate::error::Error;
-use crate::generation::seam::{Health, SnapshotCounts, State};
+use crate::generation::seam::{SnapshotCounts, State, Vitals};
 use crate::node::Node;
 
 /// A worker that dies sooner after it became ready dies of something that a restart does not cure.
@@ -51,7 +51,7 @@ struct Service {
     busy_since: Option<Instant>,
     /// When it was seen to compute, or had nothing to do.
     worked: Instant,
-    health: Health,
+    vitals: Vitals,
     /// When that was.
     answered: Instant,
 }
@@ -102,9 +102,9 @@ impl Replica {
     }
 
     /// The state of a worker that has the model in memory.
-    pub(super) fn health(&self) -> Option<&Health> {
+    pub(super) fn vitals(&self) -> Option<&Vitals> {
         match &self.phase {
-            Phase::Ready(service) => Some(&service.health),
+            Phase::Ready(service) => Some(&service.vitals),
             _ => None,
         }
     }
@@ -143,22 +143,22 @@ impl Replica {
     /// Takes in what a look at the worker found.
     pub(super) fn report(&mut self, report: Report, now: Instant, out: &mut Vec<Action>) {
         match (&mut self.phase, report) {
-            (Phase::Loading { start, since, .. }, Report::Health(health)) if health.state == State::Ready => {
+            (Phase::Loading { start, since, .. }, Report::Vitals(vitals)) if vitals.state == State::Ready => {
                 let (start, took) = (start.clone(), now.saturating_duration_since(*since));
                 out.push(Action::Loaded(start.clone(), took));
                 out.push(Action::Admit(start.clone()));
                 self.failed_loads = 0;
-                tell_snapshots(&start, SnapshotCounts::default(), &health, out);
-                self.phase = Phase::Ready(Box::new(Service::new(start, *health, now)));
+                tell_snapshots(&start, SnapshotCounts::default(), &vitals, out);
+                self.phase = Phase::Ready(Box::new(Service::new(start, *vitals, now)));
             }
-            (Phase::Loading { progress, moved, .. }, Report::Health(health))
-                if health.progress > *progress =>
+            (Phase::Loading { progress, moved, .. }, Report::Vitals(vitals))
+                if vitals.progress > *progress =>
             {
-                *progress = health.progress;
+                *progress = vitals.progress;
                 *moved = now;
             }
-            (Phase::Ready(service), Report::Health(health)) => {
-                service.answered(*health, now, out);
+            (Phase::Ready(service), Report::Vitals(vitals)) => {
+                service.answered(*vitals, now, out);
                 if service.is_wedged(now) {
                     let why = service.unresponsive("it had work but stopped decoding", now);
                     self.leave(Instruction::Kill, why, out);
@@ -283,26 +283,26 @@ impl Replica {
 }
 
 impl Service {
-    fn new(start: Start, health: Health, now: Instant) -> Self {
+    fn new(start: Start, vitals: Vitals, now: Instant) -> Self {
         Self {
             start,
             since: now,
             is_serving: true,
             is_suspect: false,
             misses: 0,
-            busy_since: (health.busy > 0).then_some(now),
+            busy_since: (vitals.busy > 0).then_some(now),
             worked: now,
-            health,
+            vitals,
             answered: now,
         }
     }
 
-    fn answered(&mut self, health: Health, now: Instant, out: &mut Vec<Action>) {
+    fn answered(&mut self, vitals: Vitals, now: Instant, out: &mut Vec<Action>) {
         self.misses = 0;
         self.is_suspect = false;
-        self.busy_since = (health.busy > 0).then(|| self.busy_since.unwrap_or(now));
+        self.busy_since = (vitals.busy > 0).then(|| self.busy_since.unwrap_or(now));
         // Somebody else may have told it to stop: then it takes nothing new, and its end is a death like any other.
-        match (health.state, self.is_serving) {
+        match (vitals.state, self.is_serving) {
             (State::Ready, false) => {
                 self.is_serving = true;
                 out.push(Action::Admit(self.start.clone()));
@@ -310,13 +310,13 @@ impl Service {
             (State::Ready, true) => {}
             _ => self.withdraw(out),
         }
-        tell_snapshots(&self.start, self.health.snapshots, &health, out);
+        tell_snapshots(&self.start, self.vitals.snapshots, &vitals, out);
         let passed = now.saturating_duration_since(self.answered).as_secs_f64() * 1e3;
-        let work = health.work.saturating_sub(self.health.work) as f64;
-        if health.busy == 0 || work > IDLE * passed {
+        let work = vitals.work.saturating_sub(self.vitals.work) as f64;
+        if vitals.busy == 0 || work > IDLE * passed {
             self.worked = now;
         }
-        (self.health, self.answered) = (health, now);
+        (self.vitals, self.answered) = (vitals, now);
     }
 
     fn is_wedged(&self, now: Instant) -> bool {
@@ -328,7 +328,7 @@ impl Service {
     /// How long it has had work without decoding any of it.
     fn silence(&self, now: Instant) -> Duration {
         let busy = self.busy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.health.last_decode_ms.map_or(busy, |age| busy.min(Duration::from_millis(age)))
+        self.vitals.last_decode_ms.map_or(busy, |age| busy.min(Duration::from_millis(age)))
     }
 
     fn unresponsive(&self, reason: &'static str, now: Instant) -> Leaving {
@@ -342,9 +342,9 @@ impl Service {
     }
 }
 
-fn tell_snapshots(start: &Start, earlier: SnapshotCounts, health: &Health, out: &mut Vec<Action>) {
-    if health.snapshots != earlier {
-        out.push(Action::Snapshots(start.model.clone(), snapshots::since(earlier, health.snapshots)));
+fn tell_snapshots(start: &Start, earlier: SnapshotCounts, vitals: &Vitals, out: &mut Vec<Action>) {
+    if vitals.snapshots != earlier {
+        out.push(Action::Snapshots(start.model.clone(), snapshots::since(earlier, vitals.snapshots)));
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::action::{Action, Instruction, Report, Start};
 use super::residency::Residency;
 use super::{WorkersConfig, snapshots};
-use crate::node::Pool;
+use crate::node::{Node, Pool, Signal};
 use crate::telemetry::Metrics;
 
 /// What only the run loop can do, because processes belong to its runtime.
@@ -103,18 +103,21 @@ impl Shared {
         state.residency.is_closing() && state.residency.is_vacant()
     }
 
-    pub(super) fn report(&self, incarnation: u64, worker: &str, report: Report) {
-        let memory = match &report {
-            Report::Health(health) => {
-                Some((health.kv_used as f64 / health.kv_total.max(1) as f64, health.pauses))
+    /// What a look at the worker behind `node` found; routing and metrics learn of it while the worker serves.
+    pub(super) fn report(&self, node: &Node, report: Report) {
+        let told = match &report {
+            Report::Vitals(vitals) => {
+                let used = vitals.kv_used as f64 / vitals.kv_total.max(1) as f64;
+                Some((Signal::from(&**vitals), used, vitals.pauses))
             }
             Report::Missed => None,
         };
         self.update(|residency, now| {
-            let is_serving = residency.report(incarnation, report, now);
-            if let Some((used, pauses)) = memory.filter(|_| is_serving) {
-                self.metrics.kv_used.with_label_values(&[worker]).set(used);
-                let counted = self.metrics.pauses.with_label_values(&[worker]);
+            let is_serving = residency.report(node.incarnation, report, now);
+            if let Some((signal, used, pauses)) = told.filter(|_| is_serving) {
+                node.set_signal(Signal { at: Some(now), ..signal });
+                self.metrics.kv_used.with_label_values(&[&*node.name]).set(used);
+                let counted = self.metrics.pauses.with_label_values(&[&*node.name]);
                 counted.inc_by(pauses.saturating_sub(counted.get()));
             }
         });

@@ -162,15 +162,15 @@ async fn watch(
                             break status;
                         }
                     }
-                    Report::Health(health) if health.state == State::Ready => pause = interval,
-                    Report::Health(health) if health.state == State::Failed => {
-                        failure = Some(health.error.clone().unwrap_or_else(|| "no reason given".to_owned()));
+                    Report::Vitals(vitals) if vitals.state == State::Ready => pause = interval,
+                    Report::Vitals(vitals) if vitals.state == State::Failed => {
+                        failure = Some(vitals.error.clone().unwrap_or_else(|| "no reason given".to_owned()));
                         // It has nothing left to finish.
                         process.signal(Signal::SIGKILL);
                     }
-                    Report::Health(_) => {}
+                    Report::Vitals(_) => {}
                 }
-                has_answered |= matches!(found, Report::Health(_));
+                has_answered |= matches!(found, Report::Vitals(_));
                 report(found);
                 look.set(probe(socket, pause, PATIENCE));
             }

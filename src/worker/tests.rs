@@ -117,6 +117,8 @@ async fn a_model_is_loaded_once_served_described_and_unloaded() {
         (1, 1000, 10, 512)
     );
     assert!(stage.metrics.render().unwrap().contains("arriero_kv_used_ratio{node=\"m-0\"} 0.5"));
+    let told = nodes[0].signal(std::time::Instant::now(), |signal| (signal.keeps, signal.kv));
+    assert_eq!(told, Some((Some(10), Some(0.0))), "what routing knows of it");
     drop(hold);
     assert!(stage.pool.of("m").is_empty(), "it leaves the pool before its process is told");
     assert!(stage.metrics.render().unwrap().contains("arriero_kv_used_ratio{node=\"m-0\"} 0\n"));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use arriero::generation::seam::{Health, Spec};
+use arriero::generation::seam::{Spec, Vitals};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -230,7 +230,7 @@ impl Worker {
     }
 
     /// What its `/health` says, with the status; `None` while it does not answer.
-    pub fn health(&self) -> Option<(u16, Health)> {
+    pub fn health(&self) -> Option<(u16, Vitals)> {
         let response = Request::get("/health").send(&Address::Unix(self.spec.socket.clone())).ok()?;
         let status = response.status;
         Some((status, serde_json::from_value(response.json().ok()?).expect("the seam's health")))

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use arriero::generation::seam::{Health, State};
+use arriero::generation::seam::{State, Vitals};
 use arriero::gguf::{self, Detail, Header};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -114,7 +114,7 @@ impl Lone {
                 return Some(Some(status));
             }
             let response = Request::get("/health").send(&address).ok()?;
-            let health: Health = serde_json::from_value(response.json().ok()?).ok()?;
+            let health: Vitals = serde_json::from_value(response.json().ok()?).ok()?;
             (health.state == State::Ready).then_some(None)
         });
         if ended.is_none() {

@@ -164,7 +164,8 @@ fn a_worker_killed_under_twenty_streams_changes_no_text() {
     for temperature in [0.0, 0.8] {
         let expected = twenty(&server, temperature, || ());
         assert!(expected.iter().all(|text| !text.is_empty()), "{expected:?}");
-        let counts = || ["worker_restarts", "resumed"].map(|name| server.metric(&format!("arriero_{name}_total"), ""));
+        let counts =
+            || ["worker_restarts", "resumed"].map(|name| server.metric(&format!("arriero_{name}_total"), ""));
         let [restarts, resumed] = counts();
         let found = twenty(&server, temperature, || server.ready_worker("tiny").signal(Signal::SIGKILL));
         assert_eq!(found, expected, "at {temperature}");

@@ -1,13 +1,13 @@
 //! The sandbox of workers, as the shipped executable enters it.
 
-use arriero::generation::seam::{Confinement, Health};
+use arriero::generation::seam::{Confinement, Vitals};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, Worker};
 use crate::http::Request;
 
 /// A fresh worker of the demo model that has answered a request.
-fn worker(server: &Server) -> (Worker, Health) {
+fn worker(server: &Server) -> (Worker, Vitals) {
     let ask = json!({ "model": "demo", "prompt": "hello", "options": { "num_predict": 4 } });
     assert!(!server.generate(&ask).is_empty(), "it computes");
     let worker = server.ready_worker("demo");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Continuation, Decode, Garbled, Lines, Offer, Protocol, Request};
-use crate::generation::seam::{ErrorBody, Health};
+use crate::generation::seam::{ErrorBody, Vitals};
 use crate::generation::{Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores};
 use crate::node::Signal;
 
@@ -71,17 +71,9 @@ impl Protocol for Worker {
     }
 
     fn signal(&self, answers: &[Option<Bytes>]) -> Signal {
-        let health = answers.iter().flatten().next();
-        let Some(health) = health.and_then(|body| serde_json::from_slice::<Health>(body).ok()) else {
-            return Signal::default();
-        };
-        Signal {
-            memory: Some(health.resident_bytes),
-            kv: (health.kv_total > 0).then(|| health.kv_used as f64 / health.kv_total as f64),
-            queue: Some(health.waiting as u64),
-            active: Some(health.busy as u64),
-            ..Signal::default()
-        }
+        let vitals = answers.iter().flatten().next();
+        let vitals = vitals.and_then(|body| serde_json::from_slice::<Vitals>(body).ok());
+        vitals.as_ref().map(Signal::from).unwrap_or_default()
     }
 }
 
@@ -126,9 +118,11 @@ mod tests {
 
     #[test]
     fn its_health_is_its_signal() {
-        let health = Health { busy: 2, waiting: 1, kv_used: 30, kv_total: 40, ..Health::default() };
-        let signal = Worker.signal(&[Some(serde_json::to_vec(&health).unwrap().into())]);
+        let vitals =
+            Vitals { busy: 2, waiting: 1, kv_used: 35, kv_busy: 30, kv_total: 40, ..Vitals::default() };
+        let signal = Worker.signal(&[Some(serde_json::to_vec(&vitals).unwrap().into())]);
         assert_eq!((signal.active, signal.queue, signal.kv), (Some(2), Some(1), Some(0.75)));
+        assert_eq!(signal.keeps, Some(40));
         assert_eq!(Worker.signal(&[None]), Signal::default());
     }
 }

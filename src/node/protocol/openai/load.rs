@@ -19,15 +19,22 @@ pub(super) fn signal(answers: &[Option<Bytes>]) -> Signal {
     let page = answers.first().and_then(Option::as_deref).and_then(|page| std::str::from_utf8(page).ok());
     let told = page.map(metrics).unwrap_or_default();
     let slots = answers.get(1).and_then(Option::as_deref);
-    let active = slots.and_then(|body| serde_json::from_slice::<Vec<Slot>>(body).ok());
-    let active = active.map(|slots| slots.iter().filter(|slot| slot.is_processing).count() as u64);
-    Signal { active: told.active.or(active), ..told }
+    let Some(slots) = slots.and_then(|body| serde_json::from_slice::<Vec<Slot>>(body).ok()) else {
+        return told;
+    };
+    let active = slots.iter().filter(|slot| slot.is_processing).count() as u64;
+    let keeps = slots.iter().map(|slot| slot.n_ctx).sum();
+    Signal { active: told.active.or(Some(active)), keeps: Some(keeps).filter(|keeps| *keeps > 0), ..told }
 }
 
+/// A slot keeps the cells of its last request.
 #[derive(Deserialize)]
 struct Slot {
     #[serde(default)]
     is_processing: bool,
+    /// Tokens that it has room for.
+    #[serde(default)]
+    n_ctx: u64,
 }
 
 /// The families of each server, which have names of their own.
@@ -77,8 +84,11 @@ mod tests {
 
     #[test]
     fn slots_tell_what_runs_and_who_tells_nothing_is_unknown() {
-        let slots = r#"[{"id":0,"is_processing":true},{"id":1,"is_processing":false}]"#;
-        assert_eq!(told("", Some(slots)).active, Some(1));
+        let slots =
+            r#"[{"id":0,"n_ctx":512,"is_processing":true},{"id":1,"n_ctx":512,"is_processing":false}]"#;
+        let busy = told("", Some(slots));
+        assert_eq!((busy.active, busy.keeps), (Some(1), Some(1024)));
+        assert_eq!(told("", Some(r#"[{"id":0}]"#)).keeps, None);
         assert_eq!(told("", Some("{\"error\":{}}")), Signal::default());
         assert_eq!(signal(&[None, None]), Signal::default());
     }

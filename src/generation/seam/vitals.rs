@@ -1,4 +1,4 @@
-//! [`Health`]: how a worker is.
+//! [`Vitals`]: how a worker is.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::Settings;
 
 /// A worker's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Health {
+pub struct Vitals {
     /// `loading`, `ready`, `failed` or `stopping`.
     pub state: State,
     /// Part of the model loaded, 0 to 1.
@@ -20,6 +20,9 @@ pub struct Health {
     pub free: usize,
     /// KV cells in use, idle prefixes included.
     pub kv_used: u64,
+    /// KV cells that running sequences use; what several share counts for each.
+    #[serde(default)]
+    pub kv_busy: u64,
     /// KV cells there are.
     pub kv_total: u64,
     /// Requests and paused sequences that wait for a place.
@@ -37,7 +40,7 @@ pub struct Health {
     /// Tokens guessed ahead so far.
     #[serde(default)]
     pub guessed: u64,
-    /// Those of [`Health::guessed`] that were right.
+    /// Those of [`Vitals::guessed`] that were right.
     #[serde(default)]
     pub accepted: u64,
     /// Milliseconds since the last decode; `None` before the first.
@@ -92,7 +95,7 @@ pub enum State {
     Loading,
     /// Serving.
     Ready,
-    /// The model cannot be loaded; see [`Health::error`].
+    /// The model cannot be loaded; see [`Vitals::error`].
     Failed,
     /// Finishing what runs.
     Stopping,
