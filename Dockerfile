@@ -5,18 +5,17 @@ ARG BACKEND=cpu
 ARG RUST=1.95.0
 ARG CUDA=12.6.3
 
-FROM debian:bookworm-slim AS build-cpu
+FROM rust:${RUST}-slim-bookworm AS build-cpu
 FROM nvidia/cuda:${CUDA}-devel-ubuntu24.04 AS build-cuda
+COPY --from=build-cpu /usr/local/cargo /usr/local/cargo
+COPY --from=build-cpu /usr/local/rustup /usr/local/rustup
+ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
 
 FROM build-${BACKEND} AS build
-ARG RUST
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        ca-certificates cmake curl g++ git libclang-dev make pkg-config \
+        ca-certificates cmake g++ git libclang-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
-ENV PATH=/root/.cargo/bin:$PATH
-RUN curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
-    | sh -s -- -y --profile minimal --default-toolchain ${RUST}
 WORKDIR /arriero
 COPY . .
 ARG BACKEND

@@ -21,6 +21,11 @@ pub(super) trait Exchange: Send {
     /// Why `node` cannot do it; others may.
     fn objection(&self, node: &Node) -> Option<Failure>;
 
+    /// Whether `node` does it just as it was begun; those that do it in another way get it only where there is no such node.
+    fn suits(&self, _node: &Node) -> bool {
+        true
+    }
+
     /// As strategies see it.
     fn digest(&self) -> Digest;
 
@@ -91,6 +96,10 @@ impl<'a> Exchange for Generate<'a> {
         };
         let objection = node.protocol.objection(&self.generation);
         objection.or_else(|| (self.goes_on() && !self.can_go_on(node)).then(cannot_go_on))
+    }
+
+    fn suits(&self, node: &Node) -> bool {
+        !self.goes_on() || node.protocol.continuation() == Continuation::Exact
     }
 
     fn digest(&self) -> Digest {

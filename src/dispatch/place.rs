@@ -151,7 +151,10 @@ impl Dispatch {
             let now = Instant::now();
             let (nodes, objection) = able(self.pool.of(&target.name), exchange);
             let has_worker = nodes.iter().any(|node| !node.is_remote());
-            let fit = self.fit(&target.name, nodes, now);
+            let mut fit = self.fit(&target.name, nodes, now);
+            if fit.nodes.iter().any(|(node, _)| exchange.suits(node)) {
+                fit.nodes.retain(|(node, _)| exchange.suits(node));
+            }
             let (retry_in, is_full) = (fit.retry_in, fit.is_full);
             if is_full && from.elapsed() < FULL {
                 tokio::time::sleep(LOST_AGAIN).await;

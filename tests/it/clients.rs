@@ -28,14 +28,18 @@ fn run(mut suite: Command) {
     assert!(output.status.success(), "{printed}");
 }
 
+/// The interpreter that has the packages.
+pub fn python() -> String {
+    std::env::var("ARRIERO_TEST_PYTHON").unwrap_or_else(|_| PYTHON.to_owned())
+}
+
 fn directory(language: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(language)
 }
 
 #[test]
 fn the_python_clients_of_ollama_and_openai_work() {
-    let python = std::env::var("ARRIERO_TEST_PYTHON").unwrap_or_else(|_| PYTHON.to_owned());
-    let mut suite = Command::new(python);
+    let mut suite = Command::new(python());
     suite.args(["-B", "-m", "unittest", "-v", "test_clients"]).current_dir(directory("python"));
     run(suite);
 }

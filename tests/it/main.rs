@@ -35,10 +35,14 @@ mod hostile_files;
 mod hostile_templates;
 #[cfg(feature = "engine")]
 mod http;
+#[cfg(feature = "vision")]
+mod llama_server;
 #[cfg(feature = "engine")]
 mod load;
 #[cfg(feature = "engine")]
 mod metrics;
+#[cfg(feature = "vision")]
+mod mixed_pool;
 #[cfg(feature = "engine")]
 mod nodes;
 #[cfg(feature = "engine")]

@@ -1,5 +1,4 @@
-//! Several nodes for one model: why a request goes where it goes, nodes taken out and put back, another strategy while requests run,
-//! and a worker that is killed under twenty streams.
+//! Several nodes for one model: why a request goes where it goes, nodes taken out and put back, another strategy while requests run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,8 +6,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
-use crate::harness::{Server, model, until_true};
+use crate::harness::{Server, until_true};
 use crate::http::{Request, Response};
 use crate::lab::{Api, Fault, Lab, tokens};
 
@@ -129,47 +127,4 @@ fn another_strategy_is_taken_while_requests_run_and_a_bad_file_changes_nothing()
         let asked: usize = clients.into_iter().map(|client| client.join().expect("no error")).sum();
         assert!(asked > 0);
     });
-}
-
-/// Twenty streams over two workers; how each ended. `disturb` is called once all have begun.
-fn twenty(server: &Server, temperature: f64, disturb: impl FnOnce()) -> Vec<String> {
-    thread::scope(|scope| {
-        let streams: Vec<_> = (0..20)
-            .map(|seed| {
-                let options = json!({ "num_predict": 24, "seed": seed, "temperature": temperature });
-                let ask = json!({ "model": "tiny", "prompt": format!("Tell {seed}"), "raw": true, "options": options });
-                let mut response = server.post("/api/generate", &ask);
-                let first = response.line().expect("a stream").expect("a line");
-                (first, response)
-            })
-            .map(|(first, response)| {
-                scope.spawn(move || {
-                    let first: Value = serde_json::from_str(&first).expect("JSON");
-                    let rest = response.ndjson().expect("NDJSON");
-                    assert_eq!(rest.last().expect("an end")["done"], true, "{rest:?}");
-                    let lines = [&first].into_iter().chain(&rest);
-                    lines.map(|line| line["response"].as_str().expect("text")).collect()
-                })
-            })
-            .collect();
-        disturb();
-        streams.into_iter().map(|stream| stream.join().expect("a text")).collect()
-    })
-}
-
-#[test]
-fn a_worker_killed_under_twenty_streams_changes_no_text() {
-    let models = model(Fixture::BenchLlama, "replicas: 2, parallel: 10, context: 2560");
-    let server = Server::start(&format!("models: {{ tiny: {models} }}"));
-    for temperature in [0.0, 0.8] {
-        let expected = twenty(&server, temperature, || ());
-        assert!(expected.iter().all(|text| !text.is_empty()), "{expected:?}");
-        let counts =
-            || ["worker_restarts", "resumed"].map(|name| server.metric(&format!("arriero_{name}_total"), ""));
-        let [restarts, resumed] = counts();
-        let found = twenty(&server, temperature, || server.ready_worker("tiny").signal(Signal::SIGKILL));
-        assert_eq!(found, expected, "at {temperature}");
-        let [restarted, gone_on] = counts();
-        assert!(restarted > restarts && gone_on > resumed, "at {temperature}");
-    }
 }
