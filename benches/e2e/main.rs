@@ -9,6 +9,7 @@
 #[path = "../child.rs"]
 mod child;
 mod client;
+mod followers;
 mod overhead;
 mod process;
 mod streams;
@@ -28,7 +29,7 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         process::pin_self()?;
-        if wants("overhead") || wants("streams") || wants("memory") {
+        if ["overhead", "streams", "memory", "followers"].into_iter().any(wants) {
             let stage = process::Stage::set().await?;
             // First, while the processes are fresh: later their heaps have room for a thousand streams anyway.
             if wants("memory") {
@@ -39,6 +40,9 @@ fn main() -> Outcome<()> {
             }
             if wants("streams") {
                 streams::run(&stage).await?;
+            }
+            if wants("followers") {
+                followers::run(&stage).await?;
             }
         }
         Ok(())

@@ -97,5 +97,5 @@ impl Own {
 /// Whether the error says something of the leader alone: it was too late in the line, or waited in it too long. (Its deadline is the
 /// client's, and ends no flight that others read.)
 fn is_the_leaders_own(error: &Error) -> bool {
-    matches!(error, Error::QueueFull { .. } | Error::QueueTimeout { .. } | Error::DeadlineExceeded)
+    matches!(error, Error::QueueFull { .. } | Error::QueueTimeout { .. })
 }

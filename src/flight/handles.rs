@@ -100,7 +100,9 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, NoEventId> {
         let (stream, offset) = text.split_once('.').ok_or(NoEventId)?;
         let stream = u128::from_str_radix(stream, 16).map_err(|_| NoEventId)?;
-        Ok(Self { stream, offset: offset.parse().map_err(|_| NoEventId)? })
+        let id = Self { stream, offset: offset.parse().map_err(|_| NoEventId)? };
+        // Other spellings of the numbers were not said by anyone either.
+        if id.to_string() == text { Ok(id) } else { Err(NoEventId) }
     }
 }
 

@@ -42,15 +42,11 @@ pub(super) async fn serve(
     endpoint: &Endpoint,
     body: Bytes,
 ) -> pingora::Result<()> {
-    // Parsing megabytes takes milliseconds, and other streams of this thread must not wait for them.
-    let parsed = if body.len() > LARGE {
-        tokio::task::block_in_place(|| dialect::parse(endpoint, &body))
-    } else {
-        dialect::parse(endpoint, &body)
-    };
+    let is_large = body.len() > LARGE;
+    let parsed = aside(is_large, || dialect::parse(endpoint, &body));
     drop(body);
     let outcome = match parsed {
-        Ok(call) => run(proxy, session, ctx, endpoint, call).await?,
+        Ok(call) => run(proxy, session, ctx, endpoint, call, is_large).await?,
         Err(error) => Err(Cut::Failed(error)),
     };
     match outcome {
@@ -63,6 +59,11 @@ pub(super) async fn serve(
     }
 }
 
+/// Parsing and hashing megabytes takes milliseconds, and other streams of this thread must not wait for them.
+fn aside<T>(is_large: bool, work: impl FnOnce() -> T) -> T {
+    if is_large { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// The outer error is the connection's, the inner one the request's.
 async fn run(
     proxy: &Proxy,
@@ -70,6 +71,7 @@ async fn run(
     ctx: &mut Context,
     endpoint: &Endpoint,
     mut call: Call,
+    is_large: bool,
 ) -> pingora::Result<Result<(), Cut>> {
     let target = match proxy.dispatch.target(&mut call) {
         Ok(target) => target,
@@ -99,7 +101,7 @@ async fn run(
                 generation.priority = priority.unwrap_or(generation.priority);
                 proxy.dispatch.generate(&target, Claim { choice, ..claim.clone() }, generation)
             };
-            let choices = match generations.into_iter().enumerate().map(start).collect() {
+            let choices = match aside(is_large, || generations.into_iter().enumerate().map(start).collect()) {
                 Ok(answers) => Choices::new(answers),
                 Err(error) => return Ok(Err(Cut::Failed(error))),
             };
