@@ -33,7 +33,7 @@ impl Dispatch {
     ) -> Result<(Embeddings, Route, Source), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        if embedding.inputs.is_empty() || self.sharing.rules().mode(target, claim) == CoalesceMode::Off {
+        if embedding.inputs.is_empty() || self.sharing.terms().mode(target, claim) == CoalesceMode::Off {
             let (embeddings, route) = self.compute(target, claim, embedding).await?;
             return Ok((embeddings, route, Source::Miss));
         }
@@ -77,8 +77,8 @@ impl Dispatch {
         claim: &Claim,
         embedding: &Embedding,
     ) -> Result<Vec<Identity>, Error> {
-        let (rules, digest) = (self.sharing.rules(), self.digest_of(target));
-        let scope = Scope { digest: &digest, tenant: rules.tenant(claim), choice: 0 };
+        let (terms, digest) = (self.sharing.terms(), self.digest_of(target));
+        let scope = Scope { digest: &digest, tenant: terms.tenant(claim), choice: 0 };
         let (mut identities, mut stretch) = (Vec::with_capacity(embedding.inputs.len()), 0);
         for input in &embedding.inputs {
             stretch += input.len();

@@ -273,11 +273,9 @@ impl Dispatch {
         writer: &Writer,
     ) -> Result<(), Error> {
         let of_model = || target.model.as_ref()?.config.options.seed;
-        if generation.options.seed.or_else(of_model).is_none_or(|seed| seed < 0) {
-            // Drawn on this side of the seam, so that a second attempt repeats the first one; and not before, for equal requests must look
-            // equal.
-            generation.options.seed = Some(i64::from(rand::random::<u32>()));
-        }
+        let asked = generation.options.seed.or_else(of_model).filter(|seed| *seed >= 0);
+        // Drawn on this side of the seam, so that a second attempt repeats the first one; and not before, for equal requests must look equal.
+        generation.options.seed = asked.or_else(|| Some(i64::from(rand::random::<u32>())));
         claim.priority = generation.priority;
         let mut exchange = exchange::Generate {
             upstream: &self.upstream,

@@ -28,7 +28,7 @@ struct Kept {
 impl Dispatch {
     /// Has the request answered so that its client can come back, or goes on with the answer to which it has.
     pub(super) fn reconnectable(self: &Arc<Self>, request: Request, ids: Ids) -> Result<Answer, Error> {
-        if ids == Ids::New && self.sharing.rules().config.grace.is_zero() {
+        if ids == Ids::New && self.sharing.terms().config.grace.is_zero() {
             return Ok(self.share(request));
         }
         let Some(identity) = self.identify(&request) else { return Ok(self.share(request)) };
@@ -46,7 +46,7 @@ impl Dispatch {
     fn linger(&self, kept: Kept) {
         // There is none when the process ends, and nobody comes back then.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (grace, closing) = (self.sharing.rules().config.grace, self.sharing.closing.clone());
+        let (grace, closing) = (self.sharing.terms().config.grace, self.sharing.closing.clone());
         let wait = async move {
             tokio::select! {
                 () = tokio::time::sleep(grace) => {}

@@ -11,10 +11,11 @@ use super::{Claim, Dispatch, Target};
 use crate::dialect::name;
 use crate::flight::{CoalesceConfig, CoalesceMode, CoalesceScope, Flights, Handles, Items, Joined};
 use crate::generation::{Adaptation, Generation, Identity, Options, Scope};
+use crate::library::ModelConfig;
 
 /// What the `coalesce` section says, and the flights that can be joined.
 pub(super) struct Sharing {
-    rules: RwLock<Arc<Rules>>,
+    terms: RwLock<Arc<Terms>>,
     flights: Flights,
     /// What is being computed of embeddings.
     pub vectors: Items<Vector>,
@@ -25,7 +26,7 @@ pub(super) struct Sharing {
 }
 
 /// The section, ready to be asked.
-pub(super) struct Rules {
+pub(super) struct Terms {
     pub config: CoalesceConfig,
     /// By the key of a model's name.
     models: HashMap<String, CoalesceMode>,
@@ -42,7 +43,7 @@ pub(super) struct Request {
 impl Sharing {
     pub(super) fn new(config: CoalesceConfig) -> Self {
         Self {
-            rules: RwLock::new(Arc::new(Rules::new(config))),
+            terms: RwLock::new(Arc::new(Terms::new(config))),
             flights: Flights::default(),
             vectors: Items::default(),
             handles: Handles::default(),
@@ -52,15 +53,15 @@ impl Sharing {
 
     /// Goes on under other settings. Flights that run can be joined as before.
     pub(super) fn configure(&self, config: CoalesceConfig) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Rules::new(config));
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Terms::new(config));
     }
 
-    pub(super) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Rules {
+impl Terms {
     fn new(config: CoalesceConfig) -> Self {
         let models = config.models.iter().filter_map(|(model, mode)| Some((name::key(model)?, *mode)));
         Self { models: models.collect(), config }
@@ -68,11 +69,8 @@ impl Rules {
 
     /// When a request shares: as it says itself, else as its model's entry does.
     pub(super) fn mode(&self, target: &Target, claim: &Claim) -> CoalesceMode {
-        let of_model = || name::key(&target.name).and_then(|key| self.models.get(&key)).copied();
-        claim.coalesce.unwrap_or_else(|| match self.models.is_empty() {
-            true => self.config.mode,
-            false => of_model().unwrap_or(self.config.mode),
-        })
+        let of_model = || self.models.get(&name::key(&target.name)?).copied();
+        claim.coalesce.or_else(of_model).unwrap_or(self.config.mode)
     }
 
     /// Who asks, as far as that parts requests.
@@ -102,7 +100,7 @@ impl Dispatch {
     /// What makes the request the same as others; `None`: it shares with nobody.
     fn identity(&self, request: &Request) -> Option<Identity> {
         let options = &request.generation.options;
-        match self.sharing.rules().mode(&request.target, &request.claim) {
+        match self.sharing.terms().mode(&request.target, &request.claim) {
             CoalesceMode::Off => None,
             CoalesceMode::Deterministic if is_drawn(options, self.known_defaults(&request.target)) => None,
             CoalesceMode::Deterministic | CoalesceMode::Always => self.identify(request),
@@ -111,13 +109,13 @@ impl Dispatch {
 
     /// The same, whether it shares or not.
     pub(super) fn identify(&self, Request { target, claim, generation }: &Request) -> Option<Identity> {
-        let rules = self.sharing.rules();
+        let terms = self.sharing.terms();
         let defaults = self.known_defaults(target);
         let digest = self.digest_of(target);
         // Where each draw would have been another, those of one request have to be.
         let choice = if is_drawn(&generation.options, defaults) { claim.choice } else { 0 };
-        let scope = Scope { digest: &digest, tenant: rules.tenant(claim), choice };
-        match Identity::of(&rules.config.fold.fold(generation, defaults), scope) {
+        let scope = Scope { digest: &digest, tenant: terms.tenant(claim), choice };
+        match Identity::of(&terms.config.fold.fold(generation, defaults), scope) {
             Ok(identity) => Some(identity),
             Err(error) => {
                 tracing::warn!(%error, "a request without an identity");
@@ -139,14 +137,23 @@ impl Dispatch {
         target.model.as_ref().filter(|_| is_ours).map(|model| &model.config.options)
     }
 
-    /// What will answer: the digest of the model's file, or what its nodes say of it, or where those say nothing its name.
+    /// What will answer: the digest of the model's file and what the config says of it that answers depend on; of a model that only nodes
+    /// serve what they say of it, or if they say nothing its name.
     pub(super) fn digest_of(&self, target: &Target) -> String {
         let card = match &target.model {
             // A file that cannot be read has none, and loading it will fail.
             Some(model) => model.card().ok(),
             None => self.catalog.remote(&target.name).map(|(_, card)| card),
         };
-        card.map(|card| card.digest.clone()).unwrap_or_default()
+        let mut digest = card.map(|card| card.digest.clone()).unwrap_or_default();
+        if let Some(model) = &target.model {
+            let ModelConfig { template, system, context, kv_type, pooling, adapters, options, .. } =
+                &model.config;
+            let settings = (template, system, context, kv_type, pooling, adapters, options);
+            // Such values are always JSON.
+            digest += &serde_json::to_string(&settings).unwrap_or_default();
+        }
+        digest
     }
 }
 
@@ -187,11 +194,11 @@ mod tests {
     #[test]
     fn the_request_has_the_last_word_on_sharing_then_its_model() {
         let models = [("Small".to_owned(), CoalesceMode::Always)];
-        let rules = Rules::new(CoalesceConfig { models: models.into(), ..CoalesceConfig::default() });
+        let terms = Terms::new(CoalesceConfig { models: models.into(), ..CoalesceConfig::default() });
         let target = |name: &str| Target { name: name.into(), model: None, adapter: None };
         let claim = |coalesce| Claim { coalesce, ..Claim::default() };
-        assert_eq!(rules.mode(&target("small:latest"), &claim(None)), CoalesceMode::Always);
-        assert_eq!(rules.mode(&target("other"), &claim(None)), CoalesceMode::Deterministic);
-        assert_eq!(rules.mode(&target("small"), &claim(Some(CoalesceMode::Off))), CoalesceMode::Off);
+        assert_eq!(terms.mode(&target("small:latest"), &claim(None)), CoalesceMode::Always);
+        assert_eq!(terms.mode(&target("other"), &claim(None)), CoalesceMode::Deterministic);
+        assert_eq!(terms.mode(&target("small"), &claim(Some(CoalesceMode::Off))), CoalesceMode::Off);
     }
 }

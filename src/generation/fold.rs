@@ -67,6 +67,8 @@ impl FoldConfig {
         let mut options = own.clone();
         if let (true, Some(defaults)) = (self.defaults, defaults) {
             options = options.or(defaults).or(&STANDARD);
+            // Negative is the same as none: one is drawn.
+            options.seed = options.seed.filter(|seed| *seed >= 0);
         }
         if self.irrelevant && options.temperature.is_some_and(|temperature| temperature <= 0.0) {
             // Neither typical_p nor XTC, which servers other than Arriero's worker apply here too: they can cut the likeliest token off.
@@ -160,6 +162,7 @@ mod tests {
         let fold = FoldConfig::default();
         let same = [
             (json!({}), json!({ "temperature": 0.8, "top_k": 40 })),
+            (json!({}), json!({ "seed": -1 })),
             (json!({ "temperature": 0.0, "top_p": 1.0 }), json!({ "temperature": 0.0, "seed": 3 })),
             (json!({ "stop": ["b", "a", "a"] }), json!({ "stop": ["a", "b", ""] })),
             (json!({ "stop": [] }), json!({})),

@@ -22,7 +22,8 @@ pub struct Key([u8; 32]);
 /// Within which requests can be the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope<'a> {
-    /// What answers: the digest of the model's file, so that another file under the same name is another model.
+    /// What answers: the digest of the model's file and whatever else decides its answers, so that another file under the same name is
+    /// another model.
     pub digest: &'a str,
     /// Who asks; empty where all share.
     pub tenant: &'a str,

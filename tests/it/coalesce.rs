@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::harness::{Server, until_true};
+use crate::harness::{Server, model, until_true};
 use crate::http::{Request, Response};
 
 /// A server whose answers take a while: tens of milliseconds a token.
@@ -161,6 +161,27 @@ fn the_last_one_to_leave_cancels_the_computation() {
     assert_eq!(busy(), 1);
     drop(leader);
     until_true("the worker is free", || busy() == 0);
+}
+
+#[test]
+fn who_followed_one_that_waited_too_long_is_not_turned_away_with_it() {
+    let tiny = model(Fixture::BenchLlama, "context: 512, parallel: 1");
+    let server = Server::start(&format!("models: {{ tiny: {tiny} }}\nqueue: {{ wait: 5s }}"));
+    let other = occupy(&server);
+    thread::scope(|scope| {
+        let ask = || {
+            let address = server.data.clone();
+            scope.spawn(move || Way::OpenAi.ask(4).send(&address).expect("an answer"))
+        };
+        let leader = ask();
+        until_true("the leader waits", || server.metric("arriero_queue_depth", "model=\"tiny\"") == 1.0);
+        let follower = ask();
+        until_true("it is followed", || coalesced(&server) == 1);
+        assert_eq!(leader.join().expect("an answer").status, 503);
+        drop(other);
+        let answer = follower.join().expect("an answer");
+        assert_eq!((answer.status, source(&answer)), (200, "miss"));
+    });
 }
 
 #[test]
