@@ -10,6 +10,7 @@
 mod child;
 mod client;
 mod followers;
+mod misses;
 mod overhead;
 mod process;
 mod streams;
@@ -29,7 +30,7 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         process::pin_self()?;
-        if ["overhead", "streams", "memory", "followers"].into_iter().any(wants) {
+        if ["overhead", "streams", "memory", "followers", "misses"].into_iter().any(wants) {
             let stage = process::Stage::set().await?;
             // First, while the processes are fresh: later their heaps have room for a thousand streams anyway.
             if wants("memory") {
@@ -43,6 +44,9 @@ fn main() -> Outcome<()> {
             }
             if wants("followers") {
                 followers::run(&stage).await?;
+            }
+            if wants("misses") {
+                misses::run(&stage).await?;
             }
         }
         Ok(())
