@@ -6,7 +6,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use arriero::dialect::{self, Endpoint, Spent, Work};
-use arriero::generation::{Delta, Event, Identity, Scope};
+use arriero::flight::Flights;
+use arriero::generation::{Delta, Event, FoldConfig, Identity, Options, Scope};
 use arriero::routing::{Digest, Order, StrategyName};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -46,6 +47,22 @@ fn hashing(criterion: &mut Criterion) {
             bencher.iter(|| Identity::of(black_box(&generations[0]), Scope::default()))
         });
     }
+    group.finish();
+}
+
+/// What coalescing costs a request that shares with nobody, and one that follows.
+fn coalescing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("coalesce");
+    let Ok(call) = dialect::parse(&Endpoint::ChatCompletions, &chat(8 << 10)) else { return };
+    let Work::Generate(generations) = call.work else { return };
+    let (fold, defaults) = (FoldConfig::default(), Options::default());
+    let identify = || Identity::of(&fold.fold(black_box(&generations[0]), Some(&defaults)), Scope::default());
+    group.bench_function("fold_and_identify/8192", |bencher| bencher.iter(identify));
+    let Ok(identity) = identify() else { return };
+    let flights = Flights::default();
+    group.bench_function("lead_and_end", |bencher| bencher.iter(|| drop(flights.join(Some(&identity)))));
+    let _leader = flights.join(Some(&identity));
+    group.bench_function("follow_and_leave", |bencher| bencher.iter(|| drop(flights.join(Some(&identity)))));
     group.finish();
 }
 
@@ -98,5 +115,5 @@ fn routing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, hashing, digesting, routing, rendering);
+criterion_group!(benches, parsing, hashing, coalescing, digesting, routing, rendering);
 criterion_main!(benches);

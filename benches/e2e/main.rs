@@ -9,6 +9,8 @@
 #[path = "../child.rs"]
 mod child;
 mod client;
+mod followers;
+mod misses;
 mod overhead;
 mod process;
 mod streams;
@@ -28,7 +30,7 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         process::pin_self()?;
-        if wants("overhead") || wants("streams") || wants("memory") {
+        if ["overhead", "streams", "memory", "followers", "misses"].into_iter().any(wants) {
             let stage = process::Stage::set().await?;
             // First, while the processes are fresh: later their heaps have room for a thousand streams anyway.
             if wants("memory") {
@@ -39,6 +41,12 @@ fn main() -> Outcome<()> {
             }
             if wants("streams") {
                 streams::run(&stage).await?;
+            }
+            if wants("followers") {
+                followers::run(&stage).await?;
+            }
+            if wants("misses") {
+                misses::run(&stage).await?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Reader;
+use super::flights::Berth;
 use crate::error::Error;
 use crate::generation::Event;
 
@@ -65,6 +66,11 @@ impl Log {
         }
     }
 
+    /// Whether nothing more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state half changed: every change is one push or one store.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -74,15 +80,21 @@ impl Log {
 /// Appends to a log. Owned by the task that runs the generation; dropping it ends the flight.
 pub struct Writer {
     log: Arc<Log>,
+    /// Where others find the flight; gone with the writer.
+    _berth: Option<Berth>,
 }
 
-/// A new flight: its writer and its first reader.
+/// A new flight that nobody can join: its writer and its first reader.
 pub fn flight() -> (Writer, Reader) {
     let log = Arc::new(Log::default());
-    (Writer { log: Arc::clone(&log) }, Reader::new(log))
+    (Writer::new(Arc::clone(&log), None), Reader::new(log))
 }
 
 impl Writer {
+    pub(super) fn new(log: Arc<Log>, berth: Option<Berth>) -> Self {
+        Self { log, _berth: berth }
+    }
+
     /// Appends an event. `Done` ends the flight well; `Error` must be given to [`Writer::fail`] instead, converted.
     pub fn append(&self, event: Event) {
         let done = matches!(event, Event::Done(_));
