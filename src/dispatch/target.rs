@@ -1,11 +1,12 @@
 //! [`Target`]: the model a request is for, once its name is known to mean one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::Dispatch;
 use crate::dialect::Call;
 use crate::error::Error;
 use crate::library::{Model, Named};
+use crate::node::Node;
 
 /// A model that can be asked.
 #[derive(Clone)]
@@ -18,7 +19,21 @@ pub struct Target {
     pub adapter: Option<Arc<str>>,
 }
 
+impl Target {
+    /// Whether `node`, which serves a model of this name, serves this one: a worker of another edition does not.
+    fn is_served_by(&self, node: &Node) -> bool {
+        node.is_remote() || self.model.as_ref().is_some_and(|model| model.edition() == node.edition)
+    }
+}
+
 impl Dispatch {
+    /// The nodes that take requests for `target` now.
+    pub(super) fn nodes_of(&self, target: &Target) -> Vec<Arc<Node>> {
+        let mut nodes = self.pool.of(&target.name);
+        nodes.retain(|node| target.is_served_by(node));
+        nodes
+    }
+
     /// The target of a call, in Ollama's order of checks: the name, the model, objections, capabilities.
     pub fn target(&self, call: &mut Call) -> Result<Target, Error> {
         // Only llama-server's endpoints come here without a name; the others refuse such a request.
@@ -56,6 +71,7 @@ impl Dispatch {
 
     /// The model that `name` means, if any.
     pub fn find(&self, name: &str) -> Result<Option<Target>, Error> {
+        let _stands_still = self.renewing.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Named { model, adapter }) = self.library.resolve(name)? {
             return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model), adapter }));
         }
@@ -84,7 +100,7 @@ mod tests {
     use super::*;
     use crate::dispatch::Parts;
     use crate::library::Library;
-    use crate::node::{Node, NodeConfig, Pool};
+    use crate::node::{NodeConfig, Pool};
     use crate::telemetry::Metrics;
     use crate::worker::Supervisor;
 
