@@ -164,7 +164,9 @@ mod tests {
         let differences = diff(&old, &new).unwrap();
         let of = |is_fixed: bool| {
             let some = differences.iter().filter(move |it| it.is_fixed() == is_fixed);
-            some.map(|it| it.path.as_str()).collect::<Vec<_>>()
+            let mut paths: Vec<_> = some.map(|it| it.path.as_str()).collect();
+            paths.sort_unstable();
+            paths
         };
         assert_eq!(of(true), ["listen", "log.format", "state", "workers.sandbox"]);
         let live = ["headers", "log.level", "passthrough", "routing.sites.header", "routing.strategy"];

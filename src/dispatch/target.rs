@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::dispatch::Parts;
-    use crate::library::Library;
+    use crate::library::{Library, ModelConfig};
     use crate::node::{NodeConfig, Pool};
     use crate::telemetry::Metrics;
     use crate::worker::Supervisor;
@@ -176,6 +176,42 @@ mod tests {
             assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
             assert!(dispatch.catalog.served_elsewhere().is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_means_what_the_configuration_has_and_else_what_nodes_serve() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["elsewhere"]);
+        let kind = || dispatch.find("elsewhere").unwrap().map(|target| target.model.is_some());
+        let renew = |models: Vec<(String, ModelConfig)>| {
+            dispatch.renew(Default::default(), || {
+                dispatch.library.renew(models);
+            });
+        };
+        assert_eq!(kind(), Some(false));
+        renew(vec![("elsewhere".to_owned(), ModelConfig::at("builtin:demo"))]);
+        assert_eq!((kind(), dispatch.catalog.served_elsewhere().len()), (Some(true), 0));
+        renew(Vec::new());
+        assert_eq!((kind(), dispatch.catalog.served_elsewhere().len()), (Some(false), 1));
+    }
+
+    #[test]
+    fn workers_of_another_edition_are_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["Small"]);
+        let target = dispatch.find("small").unwrap().unwrap();
+        let editions = [target.model.as_ref().unwrap().edition(), 0];
+        for (incarnation, edition) in (1..).zip(editions) {
+            let mut worker = Node::new("w", "/w".into(), incarnation, 1);
+            worker.edition = edition;
+            dispatch.pool.add("Small", Arc::new(worker));
+        }
+        let incarnations = |target: &Target| {
+            let nodes = dispatch.nodes_of(target).into_iter().filter(|node| !node.is_remote());
+            nodes.map(|node| node.incarnation).collect::<Vec<_>>()
+        };
+        assert_eq!((dispatch.nodes_of(&target).len(), incarnations(&target)), (2, vec![1]));
+        assert_eq!(incarnations(&Target { model: None, ..target }), [0; 0]);
     }
 
     #[test]

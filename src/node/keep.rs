@@ -113,12 +113,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::node::Pool;
+    use crate::node::{Canonical, Pool};
     use crate::telemetry::Metrics;
 
-    fn scout(pool: &Arc<Pool>) -> Scout {
-        let (canonical, metrics) = (Arc::new(crate::dialect::name::key), Arc::new(Metrics::new().unwrap()));
+    fn scout_with(pool: &Arc<Pool>, canonical: Canonical) -> Scout {
+        let metrics = Arc::new(Metrics::new().unwrap());
         Scout::new(Arc::clone(pool), Arc::default(), canonical, HealthConfig::default(), metrics)
+    }
+
+    fn scout(pool: &Arc<Pool>) -> Scout {
+        scout_with(pool, Arc::new(crate::dialect::name::key))
     }
 
     fn entry(name: &str, more: Value) -> NodeConfig {
@@ -192,7 +196,7 @@ mod tests {
         let canonical = move |name: &str| {
             Some(if is_ours.load(Ordering::SeqCst) { format!("our-{name}") } else { name.to_owned() })
         };
-        let scout = Scout { canonical: Arc::new(canonical), ..scout(&pool) };
+        let scout = scout_with(&pool, Arc::new(canonical));
         keep(&scout, &[entry("a", json!({}))]);
         assert_eq!(pool.models(), ["m"]);
         ours.store(true, Ordering::SeqCst);

@@ -23,7 +23,7 @@ use crate::upstream::{Fault, Upstream};
 pub struct Scout {
     pub(super) pool: Arc<Pool>,
     upstream: Arc<Upstream>,
-    pub(super) canonical: Canonical,
+    canonical: Canonical,
     pub(super) health: RwLock<HealthConfig>,
     pub(super) metrics: Arc<Metrics>,
     changed: OnceLock<Box<dyn Fn() + Send + Sync>>,

@@ -125,12 +125,12 @@ impl Port {
     /// Reads the beginning of a request, and says who answers it. `None`: the client is gone.
     async fn begin(&self, stream: &mut Stream, begun: &mut BytesMut) -> Option<(Who, Arc<Front>)> {
         loop {
-            // A connection may wait for long: it must not wait with what was in force before.
-            if let front = self.front()
-                && let Some(who) = front.who(begun)
-            {
+            let front = self.front();
+            if let Some(who) = front.who(begun) {
                 return Some((who, front));
             }
+            // A connection may wait for long: it must not keep what was in force before.
+            drop(front);
             piece::read(stream, |bytes| begun.extend_from_slice(bytes))
                 .await
                 .ok()
