@@ -2,6 +2,7 @@
 //! shows and does is handed in.
 
 mod nodes;
+mod register;
 mod reload;
 mod router;
 mod server;
@@ -10,6 +11,7 @@ mod snapshot;
 mod status;
 
 pub use nodes::Nodes;
+pub use register::{Entry, NotRegistered, Registrar};
 pub use reload::{NotReloaded, Reload};
 pub use router::{AdminState, router};
 pub use server::serve;

@@ -48,7 +48,9 @@ pub(super) async fn reload(State(state): State<AdminState>, headers: HeaderMap) 
     if let Err(refusal) = state.access.check(&headers) {
         return refused(&refusal);
     }
-    match (state.reload)() {
+    // It reads files.
+    let reloaded = tokio::task::spawn_blocking(move || (state.reload)()).await;
+    match reloaded.unwrap_or_else(|error| Err(NotReloaded::Wrong(vec![error.to_string()]))) {
         Ok(differences) => {
             let changed: Vec<_> = differences.iter().map(ToString::to_string).collect();
             Json(json!({ "changed": changed })).into_response()

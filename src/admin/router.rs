@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::nodes::{self, Nodes};
+use super::register::{self, Registrar};
 use super::reload::{self, Reload};
 use super::settings::{ChangeSettings, settings};
 use super::snapshot::{SaveSnapshot, snapshot};
@@ -34,6 +35,8 @@ pub struct AdminState {
     pub reload: Reload,
     /// For `/admin/v1/nodes` and what is about them.
     pub nodes: Arc<dyn Nodes>,
+    /// For nodes that come and go there.
+    pub registrar: Arc<dyn Registrar>,
     /// For `/admin/v1/models/NAME/snapshot`.
     pub save_snapshot: SaveSnapshot,
 }
@@ -47,7 +50,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/admin/v1/status", get(status))
         .route("/admin/v1/reload", post(reload::reload))
-        .route("/admin/v1/nodes", get(nodes::nodes))
+        .route("/admin/v1/nodes", get(nodes::nodes).post(register::create))
+        .route("/admin/v1/nodes/{node}", put(register::put).delete(register::remove))
         .route("/admin/v1/nodes/{node}/{deed}", post(nodes::act))
         .route("/admin/v1/route/explain", post(nodes::explain))
         .route("/admin/v1/decisions", get(nodes::decisions))
@@ -91,7 +95,8 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::admin::NotReloaded;
+    use crate::admin::register::Entry;
+    use crate::admin::{NotRegistered, NotReloaded};
     use crate::dialect::Endpoint;
     use crate::dispatch::Deed;
     use crate::error::Error;
@@ -121,8 +126,34 @@ mod tests {
         }
     }
 
+    /// `a` is registered, and `fixed` is the configuration's.
+    struct Book;
+
+    impl Registrar for Book {
+        fn create(&self, entry: Entry) -> Result<String, NotRegistered> {
+            match entry.get("name").and_then(Value::as_str) {
+                Some(name @ "a") => Err(NotRegistered::Taken { name: name.to_owned() }),
+                Some(name) => Ok(name.to_owned()),
+                None => Err(NotRegistered::Wrong(vec!["request: name: required, but missing".to_owned()])),
+            }
+        }
+
+        fn put(&self, name: &str, _: Entry) -> Result<bool, NotRegistered> {
+            match name {
+                "fixed" => Err(NotRegistered::Configured { name: name.to_owned() }),
+                "full" => Err(NotRegistered::NotKept("no space left".to_owned())),
+                name => Ok(name != "a"),
+            }
+        }
+
+        fn remove(&self, name: &str) -> Result<(), NotRegistered> {
+            if name == "a" { Ok(()) } else { Err(NotRegistered::NotFound { name: name.to_owned() }) }
+        }
+    }
+
     fn state(readiness: Result<(), String>) -> AdminState {
         AdminState {
+            registrar: Arc::new(Book),
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
@@ -274,6 +305,41 @@ mod tests {
         );
         assert_eq!(drain("/admin/v1/nodes/a/kick", "localhost").await, StatusCode::NOT_FOUND);
         assert_eq!(drain("/admin/v1/nodes/a/drain", "evil.example").await, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn nodes_are_registered_changed_and_removed_by_name() {
+        let sent = async |method, path: &str, host, body: &str| {
+            let request = Request::builder().method(method).uri(path).header("host", host);
+            let (status, _, body) =
+                send(state(Ok(())), request.body(Body::from(body.to_owned())).unwrap()).await;
+            (status.as_u16(), serde_json::from_str::<Value>(&body).unwrap())
+        };
+        let (all, node) = ("/admin/v1/nodes", |name: &str| format!("/admin/v1/nodes/{name}"));
+        let told = |name: &str| json!({ "node": name });
+        let (new, empty) = (r#"{"name":"b"}"#, "{}");
+        assert_eq!(sent(Method::POST, all, "localhost", new).await, (201, told("b")));
+        assert_eq!(sent(Method::PUT, &node("a"), "localhost", empty).await, (200, told("a")));
+        assert_eq!(sent(Method::PUT, &node("c%2Fd"), "localhost", empty).await, (201, told("c/d")));
+        assert_eq!(sent(Method::DELETE, &node("a"), "localhost", "").await, (200, told("a")));
+        for (method, path, body, status, words) in [
+            (Method::POST, all, empty, 400, "request: name: required, but missing"),
+            (Method::POST, all, "[]", 400, "request: expected a mapping"),
+            (Method::POST, all, "{", 400, "request: EOF while parsing"),
+            (Method::POST, all, r#"{"name":"a"}"#, 409, "node 'a' is registered already; PUT changes it"),
+            (Method::PUT, &node("fixed"), empty, 409, "node 'fixed' is in the configuration"),
+            (Method::PUT, &node("full"), empty, 500, "no space left"),
+            (Method::DELETE, &node("b"), "", 404, "node 'b' not found"),
+        ] {
+            let (found, answer) = sent(method, path, "localhost", body).await;
+            assert_eq!(found, status, "{answer}");
+            assert!(answer["error"].as_str().unwrap().contains(words), "{answer}");
+            assert!(status != 400 || answer["problems"][0].as_str().unwrap().starts_with("request: "));
+        }
+        for method in [Method::PUT, Method::DELETE] {
+            assert_eq!(sent(method, &node("a"), "evil.example", empty).await.0, 403);
+        }
+        assert_eq!(sent(Method::POST, all, "evil.example", new).await.0, 403);
     }
 
     #[tokio::test]

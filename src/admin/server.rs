@@ -42,7 +42,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::admin::Nodes;
+    use crate::admin::{Entry, Nodes, NotRegistered, Registrar};
     use crate::dialect::Endpoint;
     use crate::dispatch::Deed;
     use crate::proxy::Access;
@@ -68,6 +68,20 @@ mod tests {
         }
     }
 
+    impl Registrar for Nothing {
+        fn create(&self, _: Entry) -> Result<String, NotRegistered> {
+            Ok(String::new())
+        }
+
+        fn put(&self, _: &str, _: Entry) -> Result<bool, NotRegistered> {
+            Ok(true)
+        }
+
+        fn remove(&self, _: &str) -> Result<(), NotRegistered> {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn it_answers_until_told_to_stop_even_with_a_connection_open() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -79,6 +93,7 @@ mod tests {
             access: Arc::new(Access::new(Vec::new(), address.ip())),
             reload: Arc::new(|| Ok(Vec::new())),
             nodes: Arc::new(Nothing),
+            registrar: Arc::new(Nothing),
             change_settings: Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
             save_snapshot: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         };

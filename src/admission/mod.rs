@@ -20,9 +20,6 @@ pub struct Gate {
     door: Arc<Door>,
     /// Requests that run and requests that wait.
     inside: Arc<AtomicUsize>,
-    /// `queue.depth`: those who may wait, beside the places.
-    depth: usize,
-    patience: Duration,
 }
 
 /// A place in the line; dropping it (the client left) gives it up.
@@ -51,13 +48,13 @@ impl Drop for Inside {
 impl Gate {
     /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
-        let inside = Mutex::new(Waiting { places, free: places, owed: 0, line: Line::default() });
-        Self {
-            door: Arc::new(Door(inside)),
-            inside: Arc::default(),
-            depth: queue.depth,
-            patience: queue.wait,
-        }
+        let waiting = Waiting { places, free: places, owed: 0, queue: queue.clone(), line: Line::default() };
+        Self { door: Arc::new(Door(Mutex::new(waiting))), inside: Arc::default() }
+    }
+
+    /// Lets others join the line by these rules. Who is in it stays, and waits as long as it would have.
+    pub fn configure(&self, queue: &QueueConfig) {
+        self.door.lock().queue = queue.clone();
     }
 
     /// Lets `places` run at once from now on. Where that is fewer, who runs goes on, and nobody takes the place of as many.
@@ -82,10 +79,14 @@ impl Gate {
     pub fn line_up(&self, priority: Priority) -> Result<Ticket, Error> {
         let ahead = self.inside.fetch_add(1, Ordering::AcqRel);
         let counted = Inside(Arc::clone(&self.inside));
-        if ahead >= self.door.lock().places.saturating_add(self.depth) {
+        let (most, patience) = {
+            let waiting = self.door.lock();
+            (waiting.places.saturating_add(waiting.queue.depth), waiting.queue.wait)
+        };
+        if ahead >= most {
             return Err(Error::QueueFull { retry_after: Duration::from_secs(1) });
         }
-        Ok(Ticket { door: Arc::clone(&self.door), priority, patience: self.patience, counted })
+        Ok(Ticket { door: Arc::clone(&self.door), priority, patience, counted })
     }
 }
 
@@ -110,6 +111,8 @@ struct Waiting {
     free: usize,
     /// Those in use that there are no more.
     owed: usize,
+    /// How many may wait beside the places, and how long.
+    queue: QueueConfig,
     /// Nobody is in it while a place is free.
     line: Line<Priority, oneshot::Sender<Permit>>,
 }
@@ -225,6 +228,21 @@ mod tests {
         gate.resize(1);
         drop(third);
         drop(enter(&gate).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_in_line_when_the_rules_change_keeps_its_place() {
+        let gate = gate(1, 1);
+        let running = enter(&gate).await.unwrap();
+        let mut waiting = Box::pin(enter(&gate));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        gate.configure(&QueueConfig { depth: 0, wait: Duration::from_secs(1) });
+        assert!(matches!(gate.line_up(Priority::NORMAL), Err(Error::QueueFull { .. })));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        gate.configure(&QueueConfig { depth: 2, wait: Duration::from_secs(1) });
+        assert_eq!(enter(&gate).await.err(), Some(Error::QueueTimeout { waited: Duration::from_secs(1) }));
+        drop(running);
+        assert!(waiting.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,26 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 2] = ["api_key", "key"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 4] = ["routing", "retry", "breaker", "coalesce"];
+const LIVE: [&str; 18] = [
+    "models",
+    "nodes",
+    "routing",
+    "breaker",
+    "health",
+    "retry",
+    "coalesce",
+    "queue",
+    "workers.keep_alive",
+    "workers.load_timeout",
+    "workers.max_loaded",
+    "workers.restart_backoff",
+    "workers.restart_backoff_max",
+    "limits",
+    "passthrough",
+    "origins",
+    "headers",
+    "log.level",
+];
 
 /// One key with another value than before.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +44,10 @@ pub struct Difference {
 impl Difference {
     /// Whether it takes a restart.
     pub fn is_fixed(&self) -> bool {
-        let section = self.path.split('.').next().unwrap_or_default();
-        // Where clients are is looked up before a request is routed.
-        !LIVE.contains(&section) || self.path.starts_with("routing.sites")
+        let is_of = |live: &str| {
+            self.path.strip_prefix(live).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !LIVE.into_iter().any(is_of)
     }
 }
 
@@ -43,10 +63,22 @@ impl fmt::Display for Difference {
 
 /// Everything that differs, in the order of the keys.
 pub fn diff(old: &Config, new: &Config) -> Result<Vec<Difference>, serde_json::Error> {
-    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
     let mut differences = Vec::new();
-    compare("", Some(&old), Some(&new), &mut differences);
+    compare("", Some(&serde_json::to_value(old)?), Some(&serde_json::to_value(new)?), &mut differences);
+    differences.extend(other_keys(old, new));
     Ok(differences)
+}
+
+/// Keys of nodes that have another value: written down they all look the same.
+fn other_keys(old: &Config, new: &Config) -> Vec<Difference> {
+    let secret = || Some("(secret)".to_owned());
+    let before = |name: &str| old.nodes.iter().find(|node| node.name == *name)?.api_key.as_ref();
+    let changed = new.nodes.iter().filter(|node| {
+        let keys = before(&node.name).zip(node.api_key.as_ref());
+        keys.is_some_and(|(before, now)| before != now)
+    });
+    let path = |name: &str| format!("nodes.{name}.api_key");
+    changed.map(|node| Difference { path: path(&node.name), from: secret(), to: secret() }).collect()
 }
 
 fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
@@ -125,9 +157,27 @@ mod tests {
     #[test]
     fn what_takes_a_restart_is_known() {
         let old = config(json!({}));
-        let new = config(json!({"listen": "127.0.0.1:1", "routing": {"strategy": "learned"}}));
+        let new = config(json!({
+            "listen": "127.0.0.1:1", "routing": {"strategy": "learned", "sites": {"header": "X"}}, "headers": false,
+            "log": {"level": "debug", "format": "json"}, "passthrough": {"url": "http://a"}, "state": "/s",
+            "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
+        }));
         let differences = diff(&old, &new).unwrap();
-        let fixed: Vec<_> = differences.iter().map(|it| (it.is_fixed(), it.path.as_str())).collect();
-        assert_eq!(fixed, [(true, "listen"), (false, "routing.strategy")]);
+        let of = |is_fixed: bool| {
+            let some = differences.iter().filter(move |it| it.is_fixed() == is_fixed);
+            let mut paths: Vec<_> = some.map(|it| it.path.as_str()).collect();
+            paths.sort_unstable();
+            paths
+        };
+        assert_eq!(of(true), ["listen", "log.format", "state", "workers.sandbox"]);
+        let live = ["headers", "log.level", "passthrough", "routing.sites.header", "routing.strategy"];
+        assert_eq!(of(false), [&live[..], &["workers.keep_alive", "workers.restart_backoff_max"]].concat());
+    }
+
+    #[test]
+    fn another_key_is_told_without_saying_it() {
+        let with = |key: &str| json!({"nodes": [{"name": "a", "url": "http://a", "api_key": key}]});
+        assert_eq!(told(with("one"), with("two")), ["nodes.a.api_key: (secret) -> (secret)"]);
+        assert_eq!(told(with("one"), with("one")), [""; 0]);
     }
 }

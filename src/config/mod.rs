@@ -8,6 +8,7 @@
 mod address;
 mod decode;
 mod diff;
+mod entry;
 mod environment;
 mod limits;
 mod ollama;
@@ -15,6 +16,7 @@ mod origins;
 mod passthrough;
 mod problem;
 mod rules;
+mod state;
 mod substitute;
 mod tree;
 mod yaml;
@@ -29,9 +31,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use diff::{Difference, diff};
+pub use entry::{node_entry, with_registered};
 pub use limits::LimitsConfig;
 pub use passthrough::PassthroughConfig;
 pub use problem::{Path, Place, Problem, Step};
+pub use state::state_dir;
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
@@ -72,6 +76,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// How workers are run.
     pub workers: WorkersConfig,
+    /// Where nodes that are registered while running are kept; see [`state_dir`].
+    pub state: Option<PathBuf>,
     /// What clients may take.
     pub limits: LimitsConfig,
     /// Who gets the paths that Arriero does not answer itself.
@@ -101,6 +107,7 @@ impl Default for Config {
             coalesce: CoalesceConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
+            state: None,
             limits: LimitsConfig::default(),
             passthrough: None,
             origins: Vec::new(),
@@ -129,7 +136,7 @@ pub struct Sources {
 pub struct Loaded {
     /// It.
     pub config: Config,
-    /// Model files that cannot be opened now.
+    /// Model files that cannot be opened now; the second step of their paths is the model.
     pub missing_files: Vec<Problem>,
     /// Settings that have no effect, one sentence each.
     pub notices: Vec<String>,

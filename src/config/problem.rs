@@ -21,6 +21,8 @@ pub enum Place {
     Variable(Arc<str>),
     /// A command line flag.
     Flag(&'static str),
+    /// Neither the config file nor what goes over it: what it was, in words.
+    Given(Arc<str>),
     /// A default.
     Builtin,
 }
@@ -30,7 +32,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(name) => f.write_str(name),
             Self::Line { file, line, column } => write!(f, "{file}:{line}:{column}"),
-            Self::Variable(name) => f.write_str(name),
+            Self::Variable(name) | Self::Given(name) => f.write_str(name),
             Self::Flag(flag) => f.write_str(flag),
             Self::Builtin => f.write_str("built-in"),
         }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::Config;
 use super::problem::{Path, Problem};
 use super::tree::Node;
+use super::{Config, state};
 use crate::dialect::name;
-use crate::node::Served;
+use crate::node::{NodeConfig, Served};
 use crate::units::range;
 
 /// Everything that is wrong with `config`, placed by the tree it was read from.
 pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
     report.section(&Path(Vec::new()), threads(config));
+    report.section(&Path(Vec::new()), state::faults(config));
     report.section(&Path::keys(["routing"]), config.routing.faults());
     for (section, faults) in config.routing.section_faults() {
         report.section(&Path::keys(["routing", section]), faults);
@@ -37,6 +38,25 @@ pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     report.addresses(config);
     report.names(config);
     report.origins(config);
+    report.problems
+}
+
+/// Everything that is wrong with an entry of `nodes` that is to stand beside those of `config`, placed by the tree it was read from.
+pub fn entry_faults(entry: &NodeConfig, config: &Config, tree: &Node) -> Vec<Problem> {
+    let mut report = Report { tree, problems: Vec::new() };
+    report.section(&Path::default(), entry.faults());
+    let (mut taken, mut owners) = (BTreeMap::new(), BTreeMap::new());
+    for (name, model) in &config.models {
+        let names = std::iter::once(name).chain(&model.aliases).chain(model.adapters.keys());
+        for key in names.filter_map(|name| name::key(name)) {
+            owners.insert(key.clone(), name.clone());
+            taken.insert(key, Path::keys(["models", name]));
+        }
+    }
+    let nodes = config.nodes.iter().map(|node| node.name.as_str());
+    taken.extend(nodes.filter_map(|node| Some((name::key(node)?, Path::keys(["nodes", node])))));
+    report.claim(&mut taken, &entry.name, Path::keys(["name"]));
+    report.served(&entry.models, &Path::keys(["models"]), &owners);
     report.problems
 }
 

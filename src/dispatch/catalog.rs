@@ -1,7 +1,7 @@
 //! [`Catalog`]: the models that can be asked for, those of the library and those that only nodes serve, and the gate in front of each.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::admission::{Gate, QueueConfig};
 use crate::dialect::ModelCard;
@@ -13,12 +13,11 @@ use crate::node::Pool;
 pub(super) struct Catalog {
     library: Arc<Library>,
     pool: Arc<Pool>,
-    queue: QueueConfig,
     known: RwLock<Known>,
 }
 
-#[derive(Default)]
 struct Known {
+    queue: QueueConfig,
     /// By [`super::Target::name`].
     gates: HashMap<String, Arc<Gate>>,
     /// Models that only nodes serve, by the same.
@@ -27,18 +26,34 @@ struct Known {
 
 impl Catalog {
     pub(super) fn new(library: Arc<Library>, pool: Arc<Pool>, queue: QueueConfig) -> Self {
-        let catalog = Self { library, pool, queue, known: RwLock::default() };
+        let known = Known { queue, gates: HashMap::new(), remote: BTreeMap::new() };
+        let catalog = Self { library, pool, known: RwLock::new(known) };
         catalog.refresh();
         catalog
     }
 
-    /// Looks again at what nodes there are: makes each gate as wide as its workers and nodes together.
+    /// Looks again at what models and nodes there are: makes each gate as wide as its workers and nodes together. That of a model that is gone
+    /// stays as it was, for those in front of it.
     pub(super) fn refresh(&self) {
+        // From the first look on: who looks later must not be overtaken.
+        self.look(&mut self.write());
+    }
+
+    /// The same under other rules for those who wait.
+    pub(super) fn configure(&self, queue: QueueConfig) {
+        let mut known = self.write();
+        known.gates.values().for_each(|gate| gate.configure(&queue));
+        known.queue = queue;
+        self.look(&mut known);
+    }
+
+    fn look(&self, known: &mut Known) {
         let mut places: HashMap<String, usize> = HashMap::new();
-        for model in self.library.models() {
+        for model in self.library.configured() {
             let parallel = usize::try_from(model.config.parallel).unwrap_or(usize::MAX);
             places.insert(model.name.clone(), parallel.saturating_mul(model.config.replicas));
         }
+        known.remote.retain(|model, _| !places.contains_key(&**model));
         let mut remote = BTreeMap::new();
         for model in self.pool.models() {
             let nodes = self.pool.of(&model);
@@ -53,7 +68,6 @@ impl Catalog {
                 }
             }
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.remote.append(&mut remote);
         for (model, gate) in &known.gates {
             if let Some(places) = places.remove(model) {
@@ -61,7 +75,7 @@ impl Catalog {
             }
         }
         for (model, places) in places {
-            known.gates.insert(model, Arc::new(Gate::new(places, &self.queue)));
+            known.gates.insert(model, Arc::new(Gate::new(places, &known.queue)));
         }
     }
 
@@ -81,6 +95,10 @@ impl Catalog {
         let known = self.read();
         let served = known.remote.iter().filter(|(name, _)| !self.pool.of(name).is_empty());
         served.map(|(_, card)| Arc::clone(card)).collect()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {

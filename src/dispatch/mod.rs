@@ -67,6 +67,8 @@ pub struct Dispatch {
     breakers: Breakers,
     catalog: Catalog,
     sharing: Sharing,
+    /// Held to write while what names mean changes.
+    renewing: RwLock<()>,
     upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
@@ -129,6 +131,7 @@ impl Dispatch {
             breakers: Breakers::new(parts.breaker, Arc::clone(&parts.metrics)),
             catalog,
             sharing: Sharing::new(parts.coalesce),
+            renewing: RwLock::default(),
             upstream: parts.upstream,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
@@ -145,6 +148,14 @@ impl Dispatch {
         self.breakers.configure(breaker);
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         *rules = Arc::new(rules.renewed(routing, retry));
+    }
+
+    /// Has models and nodes changed by `change`, all of them between two requests: whoever looks a name up finds either what was before or
+    /// what is then. It must not wait for anything.
+    pub fn renew(&self, queue: QueueConfig, change: impl FnOnce()) {
+        let _alone = self.renewing.write().unwrap_or_else(PoisonError::into_inner);
+        change();
+        self.catalog.configure(queue);
     }
 
     /// Looks again at what the nodes serve, after that has changed.

@@ -146,7 +146,7 @@ impl Dispatch {
     /// Where a generation would go now. Nothing is sent, and nobody learns from it.
     pub fn explain(&self, target: &Target, claim: &Claim, generation: &Generation) -> Explanation {
         let now = Instant::now();
-        let all = self.pool.of(&target.name);
+        let all = self.nodes_of(target);
         let fit = self.fit(&target.name, all.clone(), now);
         let candidates = candidates(&fit.nodes, &target.name, now);
         let digest = Self::digest(target, claim, Digest::of(generation));

@@ -126,7 +126,7 @@ impl Dispatch {
         let ticket = gate.line_up(priority)?;
         let _counted = Counted::new(self.metrics.queue_depth.with_label_values(&[&target.name]));
         let from = Instant::now();
-        if let (Some(model), true) = (&target.model, self.pool.of(&target.name).is_empty()) {
+        if let (Some(model), true) = (&target.model, self.nodes_of(target).is_empty()) {
             self.supervisor.ready(model).await?;
         }
         waited.load = from.elapsed();
@@ -149,7 +149,7 @@ impl Dispatch {
         let from = Instant::now();
         loop {
             let now = Instant::now();
-            let (nodes, objection) = able(self.pool.of(&target.name), exchange);
+            let (nodes, objection) = able(self.nodes_of(target), exchange);
             let has_worker = nodes.iter().any(|node| !node.is_remote());
             let mut fit = self.fit(&target.name, nodes, now);
             if fit.nodes.iter().any(|(node, _)| exchange.suits(node)) {
@@ -177,7 +177,7 @@ impl Dispatch {
                 (Some(model), ..) => self.supervisor.ready(model).await?,
                 (None, None, None) => return Err(Error::NoNode { model: target.name.to_string() }),
             }
-            if self.pool.of(&target.name).is_empty() {
+            if self.nodes_of(target).is_empty() {
                 tokio::time::sleep(LOST_AGAIN).await;
             }
         }

@@ -13,7 +13,7 @@ impl Dispatch {
     /// in memory. A node that refuses ends it; the nodes of a model are alike, so the first one refuses if any does.
     pub async fn change(&self, target: &Target, change: &Change) -> Result<Vec<(Arc<str>, Settings)>, Error> {
         let mut in_force = Vec::new();
-        for node in self.pool.of(&target.name).into_iter().filter(|node| node.protocol.is_seam()) {
+        for node in self.nodes_of(target).into_iter().filter(|node| node.protocol.is_seam()) {
             let answer = self.upstream.ask(&node, Request::post("/settings", change)).await?;
             let settings =
                 serde_json::from_slice(&answer).map_err(|error| Fault::Broken(error.to_string()))?;

@@ -15,7 +15,7 @@ impl Dispatch {
     pub async fn snapshot(&self, name: &str) -> Result<Vec<(Arc<str>, Saved)>, Error> {
         let target = self.find(name)?.ok_or_else(|| Error::ModelNotFound { name: name.to_owned() })?;
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
-        let mut nodes = self.pool.of(&target.name);
+        let mut nodes = self.nodes_of(&target);
         nodes.retain(|node| node.protocol.is_seam());
         Ok(futures::future::try_join_all(nodes.iter().map(|node| self.snapshot_of(node))).await?)
     }

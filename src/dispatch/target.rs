@@ -1,11 +1,12 @@
 //! [`Target`]: the model a request is for, once its name is known to mean one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::Dispatch;
 use crate::dialect::Call;
 use crate::error::Error;
 use crate::library::{Model, Named};
+use crate::node::Node;
 
 /// A model that can be asked.
 #[derive(Clone)]
@@ -18,7 +19,21 @@ pub struct Target {
     pub adapter: Option<Arc<str>>,
 }
 
+impl Target {
+    /// Whether `node`, which serves a model of this name, serves this one: a worker of another edition does not.
+    fn is_served_by(&self, node: &Node) -> bool {
+        node.is_remote() || self.model.as_ref().is_some_and(|model| model.edition() == node.edition)
+    }
+}
+
 impl Dispatch {
+    /// The nodes that take requests for `target` now.
+    pub(super) fn nodes_of(&self, target: &Target) -> Vec<Arc<Node>> {
+        let mut nodes = self.pool.of(&target.name);
+        nodes.retain(|node| target.is_served_by(node));
+        nodes
+    }
+
     /// The target of a call, in Ollama's order of checks: the name, the model, objections, capabilities.
     pub fn target(&self, call: &mut Call) -> Result<Target, Error> {
         // Only llama-server's endpoints come here without a name; the others refuse such a request.
@@ -56,6 +71,7 @@ impl Dispatch {
 
     /// The model that `name` means, if any.
     pub fn find(&self, name: &str) -> Result<Option<Target>, Error> {
+        let _stands_still = self.renewing.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Named { model, adapter }) = self.library.resolve(name)? {
             return Ok(Some(Target { name: model.name.as_str().into(), model: Some(model), adapter }));
         }
@@ -83,8 +99,8 @@ mod tests {
 
     use super::*;
     use crate::dispatch::Parts;
-    use crate::library::Library;
-    use crate::node::{Node, NodeConfig, Pool};
+    use crate::library::{Library, ModelConfig};
+    use crate::node::{NodeConfig, Pool};
     use crate::telemetry::Metrics;
     use crate::worker::Supervisor;
 
@@ -161,6 +177,42 @@ mod tests {
             assert_eq!(dispatch.pool.of(&target.name).len(), 1, "{name}");
             assert!(dispatch.catalog.served_elsewhere().is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_means_what_the_configuration_has_and_else_what_nodes_serve() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["elsewhere"]);
+        let kind = || dispatch.find("elsewhere").unwrap().map(|target| target.model.is_some());
+        let renew = |models: Vec<(String, ModelConfig)>| {
+            dispatch.renew(Default::default(), || {
+                dispatch.library.renew(models);
+            });
+        };
+        assert_eq!(kind(), Some(false));
+        renew(vec![("elsewhere".to_owned(), ModelConfig::at("builtin:demo"))]);
+        assert_eq!((kind(), dispatch.catalog.served_elsewhere().len()), (Some(true), 0));
+        renew(Vec::new());
+        assert_eq!((kind(), dispatch.catalog.served_elsewhere().len()), (Some(false), 1));
+    }
+
+    #[test]
+    fn workers_of_another_edition_are_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let dispatch = dispatch(dir.path(), &["Small"]);
+        let target = dispatch.find("small").unwrap().unwrap();
+        let editions = [target.model.as_ref().unwrap().edition(), 0];
+        for (incarnation, edition) in (1..).zip(editions) {
+            let mut worker = Node::new("w", "/w".into(), incarnation, 1);
+            worker.edition = edition;
+            dispatch.pool.add("Small", Arc::new(worker));
+        }
+        let incarnations = |target: &Target| {
+            let nodes = dispatch.nodes_of(target).into_iter().filter(|node| !node.is_remote());
+            nodes.map(|node| node.incarnation).collect::<Vec<_>>()
+        };
+        assert_eq!((dispatch.nodes_of(&target).len(), incarnations(&target)), (2, vec![1]));
+        assert_eq!(incarnations(&Target { model: None, ..target }), [0; 0]);
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl ModelConfig {
         }
     }
 
+    /// Whether workers that were made by `other` can go on: it differs, if at all, in what the proxy goes by.
+    pub fn has_workers_of(&self, other: &Self) -> bool {
+        let Self { keep_alive, pin, preload, .. } = *self;
+        Self { aliases: self.aliases.clone(), keep_alive, pin, preload, ..other.clone() } == *self
+    }
+
     /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_faults`].
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let ranges = [

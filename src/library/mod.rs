@@ -4,18 +4,22 @@ mod adapter;
 mod builtin;
 mod card;
 mod config;
+mod edition;
 mod quantization;
+mod shelf;
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use adapter::AdapterConfig;
 pub use card::elsewhere;
 pub use config::{BUILTIN_DEMO, ModelConfig};
 use moka::sync::Cache;
+
+use edition::Edition;
+use shelf::Shelf;
 
 use crate::dialect::{ModelCard, name};
 use crate::error::Error;
@@ -27,10 +31,12 @@ const CARDS: u64 = 1024;
 /// A file is looked at no more often than this, however many requests ask about it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Every configured model, by name, alias and the names of its adapters.
+/// Every configured model, by name, alias and the names of its adapters. The configuration may change; whoever has found a model
+/// keeps it as it was.
 pub struct Library {
-    models: Vec<Arc<Model>>,
-    by_key: HashMap<String, Named>,
+    runtime: PathBuf,
+    cards: Cache<Arc<Version>, Arc<ModelCard>>,
+    shelf: RwLock<Arc<Shelf>>,
 }
 
 /// What a name means.
@@ -48,6 +54,7 @@ pub struct Model {
     pub name: String,
     /// Its section.
     pub config: ModelConfig,
+    edition: Arc<Edition>,
     runtime: PathBuf,
     /// The state of the file when it was last looked at.
     seen: Mutex<Option<(Instant, Arc<Version>)>>,
@@ -58,7 +65,7 @@ pub struct Model {
 #[derive(PartialEq, Eq, Hash)]
 struct Version {
     /// The model's: two models may have one file and describe it differently.
-    name: String,
+    edition: u64,
     path: PathBuf,
     modified: SystemTime,
     size: u64,
@@ -70,27 +77,39 @@ impl Library {
     /// Opens the library. A model whose file is missing or broken is still listed here; loading it says what is wrong.
     /// `runtime` is a private directory where the embedded model is put as a file when first used.
     pub fn open(models: impl IntoIterator<Item = (String, ModelConfig)>, runtime: &Path) -> Self {
-        let cards = Cache::new(CARDS);
-        let open = |(name, mut config): (String, ModelConfig)| {
+        let library =
+            Self { runtime: runtime.to_owned(), cards: Cache::new(CARDS), shelf: RwLock::default() };
+        library.renew(models);
+        library
+    }
+
+    /// Has these models from now on; those that are new or have changed, be it in their aliases. A model that has not changed stays the very
+    /// one it is, and one whose workers can go on as they are keeps its edition. Those that are gone are retired, whoever holds one.
+    pub fn renew(&self, models: impl IntoIterator<Item = (String, ModelConfig)>) -> Vec<Arc<Model>> {
+        let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+        let mut renewed = Vec::new();
+        let models = models.into_iter().map(|(name, mut config)| {
             if builtin::name(&config.path).is_some() {
                 config.options.temperature.get_or_insert(builtin::TEMPERATURE);
             }
-            let (runtime, cards) = (runtime.to_owned(), cards.clone());
-            Arc::new(Model { name, config, runtime, seen: Mutex::default(), cards })
-        };
-        let models: Vec<Arc<Model>> = models.into_iter().map(open).collect();
-        let mut by_key = HashMap::new();
-        // A name wins over an alias, and the first alias over the second; `arriero check` complains about both.
-        let names = models.iter().map(|model| (&model.name, model));
-        let aliases = models.iter().flat_map(|model| model.config.aliases.iter().map(move |a| (a, model)));
-        for (name, model) in names.chain(aliases) {
-            by_key.entry(key(name)).or_insert_with(|| Named { model: Arc::clone(model), adapter: None });
-        }
-        for (name, model) in models.iter().flat_map(|m| m.config.adapters.keys().map(move |name| (name, m))) {
-            let named = || Named { model: Arc::clone(model), adapter: Some(name.as_str().into()) };
-            by_key.entry(key(name)).or_insert_with(named);
-        }
-        Self { models, by_key }
+            let before = shelf.model(&name);
+            if let Some(model) = before.filter(|model| model.config == config) {
+                return Arc::clone(model);
+            }
+            let before = before.filter(|model| model.config.has_workers_of(&config));
+            let edition = before.map_or_else(|| Arc::new(Edition::new()), |model| Arc::clone(&model.edition));
+            let (runtime, cards) = (self.runtime.clone(), self.cards.clone());
+            let model = Arc::new(Model { name, config, edition, runtime, seen: Mutex::default(), cards });
+            renewed.push(Arc::clone(&model));
+            model
+        });
+        let next = Arc::new(Shelf::new(models.collect()));
+        std::mem::replace(&mut *shelf, Arc::clone(&next)).give_way_to(&next);
+        renewed
+    }
+
+    fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What a client's name means: configured name, alias or adapter, any case, with or without `:latest`, with or without the
@@ -101,14 +120,14 @@ impl Library {
             return Ok(None);
         }
         let key = name::key(name).ok_or_else(|| Error::invalid_param("model", "invalid model name"))?;
-        Ok(self.by_key.get(&key).cloned())
+        Ok(self.shelf().get(&key).cloned())
     }
 
     /// The one spelling of all names of a model, its adapters' included: the configured name where `name` is one of ours, else its key. Whatever is
     /// kept by model, in any map, is kept under this.
     pub fn canonical(&self, name: &str) -> String {
         let key = key(name);
-        self.by_key.get(&key).map_or(key, |named| named.model.name.clone())
+        self.shelf().get(&key).map_or(key, |named| named.model.name.clone())
     }
 
     /// The same for a name from elsewhere; `None`: clients cannot ask for it.
@@ -119,17 +138,22 @@ impl Library {
     /// Reads every card, so that no request has to wait for one. Blocks on the disk. What is wrong with a file is said when
     /// it is asked for.
     pub fn warm(&self) {
-        for model in &self.models {
+        for model in self.shelf().models() {
             if let Err(reason) = model.card() {
                 tracing::debug!(model = model.name, reason, "no card yet");
             }
         }
     }
 
+    /// All models, in the order of their names. Unlike [`Library::models`] it asks no disk.
+    pub fn configured(&self) -> Vec<Arc<Model>> {
+        self.shelf().models().to_vec()
+    }
+
     /// All models, most recently changed file first, those without a file last.
     pub fn models(&self) -> Vec<Arc<Model>> {
         let now = Instant::now();
-        let mut models = self.models.clone();
+        let mut models = self.configured();
         models.sort_by_cached_key(|model| {
             Reverse(model.version(now).map_or(SystemTime::UNIX_EPOCH, |version| version.modified))
         });
@@ -143,6 +167,16 @@ fn key(name: &str) -> String {
 }
 
 impl Model {
+    /// Differs between a model and one of the same name whose workers are other ones.
+    pub fn edition(&self) -> u64 {
+        self.edition.number()
+    }
+
+    /// Whether the configuration has it no longer: it goes on for who holds it.
+    pub fn is_retired(&self) -> bool {
+        self.edition.is_retired()
+    }
+
     /// The GGUF file; for `builtin:demo` the embedded model, written to the runtime directory first. Errors in words.
     pub fn file(&self) -> Result<PathBuf, String> {
         match builtin::name(&self.config.path) {
@@ -197,7 +231,7 @@ impl Model {
         let path = self.file()?;
         let (modified, size) = look(&path)?;
         let projector = self.config.projector.as_deref().map(look).transpose()?;
-        Ok(Version { name: self.name.clone(), path, modified, size, projector })
+        Ok(Version { edition: self.edition(), path, modified, size, projector })
     }
 }
 
@@ -263,6 +297,38 @@ mod tests {
         assert_eq!(library.canonical("Llama3:latest"), "llama3");
         assert_eq!(library.canonical(&library.canonical("hf.co/X/y:Q4")), "hf.co/x/y:q4");
         assert_eq!(library.canonical("No Name"), "no name");
+    }
+
+    #[test]
+    fn a_model_stays_the_same_unless_its_section_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let builtin = || json!({"path": "builtin:demo", "aliases": ["one"]});
+        let library = library(dir.path(), &[("a", builtin()), ("b", json!({"path": "/b.gguf"}))]);
+        let model = |name: &str| library.resolve(name).unwrap().map(|named| named.model);
+        let renew = |models: &[(&str, serde_json::Value)]| {
+            let models = models.iter().map(|(name, value)| (name.to_string(), config(value.clone())));
+            library.renew(models).iter().map(|model| model.name.clone()).collect::<Vec<_>>()
+        };
+        let (a, b) = (model("a").unwrap(), model("b").unwrap());
+        assert_eq!(renew(&[("a", builtin()), ("c", json!({"path": "/c.gguf"}))]), ["c"]);
+        assert!(Arc::ptr_eq(&a, &model("one").unwrap()));
+        assert!(b.is_retired() && !a.is_retired() && model("b").is_none() && model("c").is_some());
+        assert_eq!(library.configured().len(), 2);
+    }
+
+    #[test]
+    fn an_edition_lasts_while_workers_can_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let library = library(dir.path(), &[("m", json!({"path": "/m.gguf"}))]);
+        let model = || library.resolve("m").unwrap().unwrap().model;
+        let first = model();
+        let renew = |section: serde_json::Value| library.renew([("m".to_owned(), config(section))]);
+        renew(json!({"path": "/m.gguf", "aliases": ["x"], "keep_alive": "1s", "pin": true, "preload": true}));
+        assert_eq!((model().edition(), model().config.pin), (first.edition(), true));
+        assert!(!first.is_retired(), "its workers are those of the one in its place");
+        renew(json!({"path": "/m.gguf", "parallel": 2}));
+        assert_ne!(model().edition(), first.edition());
+        assert!(first.is_retired() && !model().is_retired());
     }
 
     #[test]

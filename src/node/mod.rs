@@ -5,11 +5,14 @@ mod config;
 mod dns;
 mod endpoint;
 mod health;
+mod keep;
 mod pool;
 pub mod protocol;
+mod roster;
 mod scout;
 mod signal;
 mod traffic;
+mod watched;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,9 +24,12 @@ pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
 pub use config::{NodeConfig, NodeTls, Served};
 pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
 pub use health::{Condition, Health, HealthConfig};
+pub use keep::Prepared;
 pub use pool::Pool;
+pub use roster::Roster;
 pub use scout::Scout;
 pub use signal::{Resident, Signal};
+pub use watched::Canonical;
 
 use crate::routing::Site;
 use protocol::{Offer, Protocol, ProtocolName};
@@ -38,6 +44,8 @@ pub struct Node {
     pub endpoint: Endpoint,
     /// Differs between a worker and its replacement, and between remote nodes, so that pooled connections are never inherited.
     pub incarnation: u64,
+    /// A worker's edition of its model ([`crate::library::Model::edition`]); 0 for remote nodes.
+    pub edition: u64,
     /// Sequences it can run at once, or may be given.
     pub parallel: usize,
     /// How it is spoken to.
@@ -98,6 +106,7 @@ impl Node {
             name: name.into(),
             endpoint: Endpoint::Unix(socket),
             incarnation,
+            edition: 0,
             parallel,
             protocol: ProtocolName::Worker.protocol(),
             access: Access::default(),
@@ -160,6 +169,11 @@ impl Node {
     /// What it says of `model`.
     pub fn offer(&self, model: &str) -> Option<Offer> {
         self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// What it says of all that it serves.
+    pub fn offers(&self) -> Vec<Offer> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Our name of what the node calls `theirs`.

@@ -32,6 +32,11 @@ impl Pool {
         self.read().get(model).cloned().unwrap_or_default()
     }
 
+    /// A node of this name, if one takes requests.
+    pub fn named(&self, name: &str) -> Option<Arc<Node>> {
+        self.read().values().flatten().find(|node| *node.name == *name).cloned()
+    }
+
     /// Lets `node` take requests for `models` and for no others.
     pub fn serve(&self, node: &Arc<Node>, models: &[String]) {
         let mut pool = self.write();

@@ -1,81 +1,78 @@
 //! [`Scout`]: keeps what is known of remote nodes up to date: which models each has, and how loaded it is.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::hash_map;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use futures::future::{AbortHandle, abortable, join_all};
+use futures::future::{AbortHandle, AbortRegistration, Abortable, abortable, join_all};
 use futures::stream::FuturesUnordered;
 use pingora::lb::Backends;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::dns::{Dns, Instance};
+use super::dns::Instance;
 use super::protocol::Offer;
-use super::{Condition, Endpoint, HealthConfig, Host, Node, NodeConfig, NodeFault, Pool, Served, Signal};
+use super::watched::{Canonical, Entry, Kept, Watched};
+use super::{Condition, HealthConfig, Node, Pool, Signal};
 use crate::telemetry::Metrics;
 use crate::upstream::{Fault, Upstream};
 
-/// Most models of a node: each has a line in lists and metrics of its own.
-const MOST_MODELS: usize = 1000;
-
-/// How Arriero spells a model's name; `None`: clients cannot ask for it.
-pub type Canonical = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// Asks remote nodes what they have and how they are, and puts them into the pool for what they serve.
+/// Asks remote nodes what they have and how they are, and puts them into the pool for what they serve. Which nodes those are is said by
+/// [`Scout::keep`].
 pub struct Scout {
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     upstream: Arc<Upstream>,
-    watched: Vec<Watched>,
-    names: Vec<Name>,
-    health: HealthConfig,
-    metrics: Arc<Metrics>,
+    canonical: Canonical,
+    pub(super) health: RwLock<HealthConfig>,
+    pub(super) metrics: Arc<Metrics>,
     changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// The entries, by name.
+    pub(super) kept: Mutex<BTreeMap<String, Kept>>,
+    /// Every node of them.
+    watched: Mutex<Vec<Weak<Watched>>>,
+    arrivals: UnboundedSender<Arrival>,
+    /// Taken by [`Scout::run`].
+    arriving: Mutex<Option<UnboundedReceiver<Arrival>>>,
 }
 
-/// One node. Dropping it takes the node out of the pool and out of the metrics.
-struct Watched {
-    node: Arc<Node>,
-    pool: Arc<Pool>,
-    metrics: Arc<Metrics>,
-    /// What the config says it serves; empty: it is asked.
-    served: Served,
-    canonical: Canonical,
-    refresh: Duration,
+/// An entry that is to be followed, until its task is aborted.
+pub(super) struct Arrival {
+    pub entry: Arc<Entry>,
+    pub followed: Followed,
+    pub registration: AbortRegistration,
 }
 
-/// A name behind which DNS has nodes.
-struct Name {
-    config: NodeConfig,
-    canonical: Canonical,
-    backends: Backends,
+/// What an entry leads to.
+pub(super) enum Followed {
+    /// One node.
+    Node(Arc<Watched>),
+    /// A name behind which DNS has nodes.
+    Name(Box<Backends>),
 }
 
 impl Scout {
-    /// Keeps nothing yet.
+    /// Keeps nothing yet. `canonical` is asked whenever a node tells its models.
     pub fn new(
         pool: Arc<Pool>,
         upstream: Arc<Upstream>,
+        canonical: Canonical,
         health: HealthConfig,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (watched, names) = (Vec::new(), Vec::new());
-        Self { pool, upstream, watched, names, health, metrics, changed: OnceLock::new() }
-    }
-
-    /// Adds the node of an entry of `nodes`, which takes requests for the models of the config at once; or the name whose nodes will
-    /// be looked up.
-    pub fn add(&mut self, config: &NodeConfig, canonical: Canonical) -> Result<(), NodeFault> {
-        let node = Node::remote(config)?;
-        match &node.endpoint {
-            Endpoint::Tcp(host @ Host { each: Some(each), .. }) => {
-                let dns = Dns::new(host, *each).map_err(|error| NodeFault::Dns(error.to_string()))?;
-                let backends = Backends::new(Box::new(dns));
-                self.names.push(Name { config: config.clone(), canonical, backends });
-            }
-            _ => self.watched.push(Watched::new(node, config, canonical, &self.pool, &self.metrics)),
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        Self {
+            pool,
+            upstream,
+            canonical,
+            health: RwLock::new(health),
+            metrics,
+            changed: OnceLock::new(),
+            kept: Mutex::default(),
+            watched: Mutex::default(),
+            arrivals,
+            arriving: Mutex::new(Some(arriving)),
         }
-        Ok(())
     }
 
     /// Calls `changed` whenever a node serves other models than before.
@@ -84,35 +81,82 @@ impl Scout {
         let _ = self.changed.set(Box::new(changed));
     }
 
-    fn tell_change(&self) {
+    pub(super) fn tell_change(&self) {
         self.changed.get().iter().for_each(|changed| changed());
+    }
+
+    /// How nodes are probed now.
+    fn health(&self) -> HealthConfig {
+        self.health.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks all nodes over and over; never ends. Dropping it stops asking.
     pub async fn run(&self) {
-        let nodes = join_all(self.watched.iter().map(|watched| self.follow(watched)));
-        let names = join_all(self.names.iter().map(|name| self.follow_name(name)));
-        tokio::join!(nodes, names, self.compare());
+        let Some(mut arriving) = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            tracing::error!("the scout runs already");
+            return;
+        };
+        let following = async {
+            let mut following = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    Some(Arrival { entry, followed, registration }) = arriving.recv() => {
+                        following.push(Abortable::new(self.follow_entry(entry, followed), registration));
+                    }
+                    // One that was let go has left the pool.
+                    Some(_) = following.next() => self.tell_change(),
+                }
+            }
+        };
+        tokio::join!(following, self.compare());
+    }
+
+    /// Has the entry followed.
+    pub(super) fn send(&self, arrival: Arrival) {
+        // Without a receiver the run has ended.
+        let _ = self.arrivals.send(arrival);
+    }
+
+    /// A node of the entry, in the pool for what it serves.
+    pub(super) fn watch(&self, node: Node, entry: &Arc<Entry>) -> Arc<Watched> {
+        let (entry, canonical) = (Arc::clone(entry), Arc::clone(&self.canonical));
+        let watched = Arc::new(Watched::new(node, entry, canonical, &self.pool, &self.metrics));
+        let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|watched| watched.strong_count() > 0);
+        all.push(Arc::downgrade(&watched));
+        watched
+    }
+
+    /// Every node that is watched.
+    pub(super) fn all(&self) -> Vec<Arc<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    async fn follow_entry(&self, entry: Arc<Entry>, followed: Followed) {
+        match followed {
+            Followed::Node(watched) => self.follow(&watched).await,
+            Followed::Name(backends) => self.follow_name(&entry, &backends).await,
+        }
     }
 
     /// Compares nodes with each other; never ends.
     async fn compare(&self) {
         loop {
-            tokio::time::sleep(self.health.interval).await;
+            tokio::time::sleep(self.health().interval).await;
             self.pool.compare(Instant::now());
         }
     }
 
     /// Looks a name up over and over, and follows the nodes that it has at the time.
-    async fn follow_name(&self, name: &Name) {
+    async fn follow_name(&self, entry: &Arc<Entry>, backends: &Backends) {
         let mut followed: HashMap<Instance, AbortHandle> = HashMap::new();
         let mut following = FuturesUnordered::new();
         loop {
-            if let Err(error) = name.backends.update(|_| {}).await {
-                tracing::warn!(node = name.config.name, %error, "a name cannot be looked up; its nodes stay what they were");
+            let looked_up = backends.update(|_| {}).await;
+            if let Err(error) = &looked_up {
+                tracing::warn!(node = entry.config.name, %error, "a name cannot be looked up; its nodes stay what they were");
             }
-            let backends = name.backends.get_backend();
-            let found: HashSet<_> = backends.iter().filter_map(Instance::of).collect();
+            let found: HashSet<_> = backends.get_backend().iter().filter_map(Instance::of).collect();
             followed.retain(|instance, handle| {
                 let is_there = found.contains(instance);
                 if !is_there {
@@ -120,18 +164,25 @@ impl Scout {
                 }
                 is_there
             });
+            let mut arrived = Vec::new();
             for instance in found {
-                let Entry::Vacant(entry) = followed.entry(instance) else { continue };
+                let hash_map::Entry::Vacant(vacant) = followed.entry(instance) else { continue };
                 // The entry was sound when it was added; its files may be gone since.
-                let Ok(node) = Node::remote(&name.config) else { continue };
-                let (node, canonical) = (node.at(entry.key()), Arc::clone(&name.canonical));
-                let watched = Watched::new(node, &name.config, canonical, &self.pool, &self.metrics);
+                let Ok(node) = Node::remote(&entry.config) else { continue };
+                let watched = self.watch(node.at(vacant.key()), entry);
+                arrived.push(Arc::clone(&watched));
                 let (task, handle) = abortable(async move { self.follow(&watched).await });
                 following.push(task);
-                entry.insert(handle);
+                vacant.insert(handle);
             }
+            if entry.has_before() && looked_up.is_ok() {
+                join_all(arrived.iter().filter(|watched| !watched.is_serving()).map(|it| self.look(it)))
+                    .await;
+                self.succeed(entry);
+            }
+            drop(arrived);
             self.tell_change();
-            let next = tokio::time::sleep(jittered(name.config.refresh));
+            let next = tokio::time::sleep(jittered(entry.config.refresh));
             tokio::pin!(next);
             loop {
                 tokio::select! {
@@ -152,21 +203,35 @@ impl Scout {
     async fn follow_models(&self, watched: &Watched) {
         let mut was_told = true;
         loop {
-            let found = self.offers(&watched.node).await;
-            if let Err(fault) = &found {
+            match self.look(watched).await {
                 // Once, not for every look.
-                if std::mem::take(&mut was_told) {
-                    tracing::warn!(node = %watched.node.name, %fault, "a node does not tell its models");
+                Err(fault) => {
+                    if std::mem::take(&mut was_told) {
+                        tracing::warn!(node = %watched.node.name, %fault, "a node does not tell its models");
+                    }
                 }
-            } else if !std::mem::replace(&mut was_told, true) {
-                tracing::info!(node = %watched.node.name, "a node tells its models again");
+                Ok(()) if !std::mem::replace(&mut was_told, true) => {
+                    tracing::info!(node = %watched.node.name, "a node tells its models again");
+                }
+                Ok(()) => {}
             }
-            let is_gone = watched.node.condition() == Condition::Unhealthy;
-            if (found.is_ok() || is_gone) && watched.learn(found.unwrap_or_default()) {
-                self.tell_change();
-            }
-            tokio::time::sleep(jittered(watched.refresh)).await;
+            self.succeed(&watched.entry);
+            tokio::time::sleep(jittered(watched.entry.config.refresh)).await;
         }
+    }
+
+    /// Asks the node once what it has.
+    async fn look(&self, watched: &Watched) -> Result<(), Fault> {
+        let (found, result) = match self.offers(&watched.node).await {
+            Ok(found) => (found, Ok(())),
+            // What it told last holds until its probes say that it is gone.
+            Err(fault) if watched.node.condition() != Condition::Unhealthy => return Err(fault),
+            Err(fault) => (Vec::new(), Err(fault)),
+        };
+        if watched.learn(found) {
+            self.tell_change();
+        }
+        result
     }
 
     /// What the node has; none for a protocol that does not tell.
@@ -188,16 +253,17 @@ impl Scout {
                 found.or_else(|fault| if fault.is_answer() { Ok(()) } else { Err(fault.to_string()) });
             // After a failure it may be another server.
             tells |= found.is_err();
+            let rules = self.health();
             let (before, after, reason) = node.health(|health| {
                 let before = health.condition();
-                health.probed(found, &self.health);
+                health.probed(found, &rules);
                 (before, health.condition(), health.reason())
             });
             if before != after {
                 tracing::warn!(node = %node.name, from = before.as_str(), to = after.as_str(), reason, "health");
             }
             self.metrics.node_up.with_label_values(&[&*node.name]).set(after.is_fit().into());
-            tokio::time::sleep(jittered(self.health.interval)).await;
+            tokio::time::sleep(jittered(rules.interval)).await;
         }
     }
 
@@ -217,65 +283,9 @@ impl Scout {
     }
 
     async fn within<T>(&self, answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let waited = tokio::time::timeout(self.health.timeout, answer).await;
+        let waited = tokio::time::timeout(self.health().timeout, answer).await;
         waited.unwrap_or_else(|_| Err(Fault::Timeout("no answer in time".to_owned())))
     }
-}
-
-impl Watched {
-    /// Puts `node` into the pool for what the config says that it serves.
-    fn new(
-        node: Node,
-        config: &NodeConfig,
-        canonical: Canonical,
-        pool: &Arc<Pool>,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let (node, pool, metrics) = (Arc::new(node), Arc::clone(pool), Arc::clone(metrics));
-        let (served, refresh) = (config.models.clone(), config.refresh);
-        let watched = Self { node, pool, metrics, served, canonical, refresh };
-        watched.learn(Vec::new());
-        watched
-    }
-
-    /// Takes what the node says it has. Whether it serves something else now. What the config names it serves in any case.
-    fn learn(&self, found: Vec<Offer>) -> bool {
-        if self.served.0.is_empty() {
-            let offers = found.into_iter().take(MOST_MODELS);
-            let offers: Vec<_> = offers.map(|offer| (offer.name.clone(), offer)).collect();
-            return self.serve(offers.iter().map(|(name, offer)| (name.as_str(), offer.clone())));
-        }
-        let offer = |theirs: &str| found.iter().find(|offer| offer.name == theirs).cloned();
-        let offers =
-            self.served.0.iter().map(|model| {
-                (model.name.as_str(), offer(&model.theirs).unwrap_or_else(|| bare(&model.theirs)))
-            });
-        self.serve(offers)
-    }
-
-    /// Takes requests for exactly these models. Whether that is something else than before.
-    fn serve<'a>(&self, offers: impl Iterator<Item = (&'a str, Offer)>) -> bool {
-        let models: HashMap<_, _> =
-            offers.filter_map(|(name, offer)| Some(((self.canonical)(name)?, offer))).collect();
-        let names: Vec<_> = models.keys().cloned().collect();
-        let is_other = self.node.set_models(models);
-        if is_other {
-            self.pool.serve(&self.node, &names);
-        }
-        is_other
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.pool.serve(&self.node, &[]);
-        self.metrics.forget_node(&self.node.name);
-    }
-}
-
-/// A model of which nothing but the name is known.
-fn bare(name: &str) -> Offer {
-    Offer { name: name.to_owned(), ..Offer::default() }
 }
 
 /// A tenth more or less, so that nodes are not all asked at once.
@@ -294,6 +304,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::node::keep::Fresh;
 
     /// What is behind a name: ports of this machine, or nothing that can be looked up.
     #[derive(Clone, Default)]
@@ -335,16 +346,13 @@ mod tests {
     async fn the_nodes_behind_a_name_come_and_go_with_its_addresses() {
         let (pool, book, changes) =
             (Arc::new(Pool::default()), Phonebook::default(), Arc::new(Mutex::new(0)));
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let mut scout =
-            Scout::new(Arc::clone(&pool), Arc::default(), HealthConfig::default(), Arc::clone(&metrics));
+        let (canonical, metrics) = (Arc::new(crate::dialect::name::key), Arc::new(Metrics::new().unwrap()));
+        let health = HealthConfig::default();
+        let scout = Scout::new(Arc::clone(&pool), Arc::default(), canonical, health, Arc::clone(&metrics));
         let config = json!({"name": "box", "url": "dns+http://box.test:1", "protocol": "openai", "models": ["m"],
             "refresh": "10ms"});
-        scout.names.push(Name {
-            config: serde_json::from_value(config).unwrap(),
-            canonical: Arc::new(|name| Some(name.to_owned())),
-            backends: Backends::new(Box::new(book.clone())),
-        });
+        let config = serde_json::from_value(config).unwrap();
+        scout.follow_new(config, Fresh::Name(Box::new(Backends::new(Box::new(book.clone())))), None);
         let counted = Arc::clone(&changes);
         scout.on_change(move || *counted.lock().unwrap() += 1);
         let running = tokio::spawn(async move { scout.run().await });
@@ -364,35 +372,5 @@ mod tests {
         until(&pool, &["box/127.0.0.1:2", "box/127.0.0.1:3"]).await;
         running.abort();
         until(&pool, &[]).await;
-    }
-
-    #[test]
-    fn a_node_that_does_not_answer_keeps_what_the_config_names_and_nothing_else() {
-        let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
-        let watched = |models: serde_json::Value| {
-            let config = json!({"name": "box", "url": "http://box", "protocol": "ollama", "models": models});
-            let config: NodeConfig = serde_json::from_value(config).unwrap();
-            let canonical: Canonical = Arc::new(crate::dialect::name::key);
-            Watched::new(Node::remote(&config).unwrap(), &config, canonical, &pool, &metrics)
-        };
-        let offer = |name: &str| Offer { name: name.into(), size: 7, ..Offer::default() };
-        let (asked, named) = (watched(json!([])), watched(json!({"ours": "theirs:latest"})));
-        assert_eq!(pool.models(), ["ours"]);
-        assert!(asked.learn(vec![offer("Llama3:latest"), offer("/no name")]));
-        assert!(!asked.learn(vec![offer("Llama3:latest"), offer("/no name")]), "nothing new");
-        assert_eq!(pool.of("llama3")[0].name_of("llama3"), "Llama3:latest");
-        named.learn(vec![offer("theirs:latest"), offer("more")]);
-        assert_eq!(
-            (named.node.name_of("ours").as_str(), named.node.offer("ours").unwrap().size),
-            ("theirs:latest", 7)
-        );
-        assert!(asked.learn(Vec::new()));
-        named.learn(Vec::new());
-        assert_eq!(
-            (pool.models(), named.node.name_of("ours").as_str()),
-            (vec!["ours".to_owned()], "theirs:latest")
-        );
-        drop(named);
-        assert!(pool.models().is_empty());
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 pub use access::Access;
 pub use context::Context;
-pub use port::Port;
+pub use port::{Front, Port};
 
 use crate::config::{LimitsConfig, PassthroughConfig};
 use crate::dispatch::Dispatch;

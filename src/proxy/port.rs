@@ -16,6 +16,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -39,64 +40,19 @@ enum Who {
     Another,
 }
 
-/// The data port.
-pub struct Port {
+/// What the data port answers with, until the configuration changes.
+pub struct Front {
     proxy: Arc<Proxy>,
     native: Option<Arc<HttpProxy<Passthrough>>>,
-    connections: TaskTracker,
 }
 
-impl Port {
-    /// A port that answers with `proxy`.
+impl Front {
+    /// Answers with `proxy`.
     pub fn new(proxy: Proxy) -> Self {
         let proxy = Arc::new(proxy);
         let conf = Arc::new(ServerConf::default());
         let native = Passthrough::new(&proxy).map(|passthrough| Arc::new(http_proxy(&conf, passthrough)));
-        Self { proxy, native, connections: TaskTracker::new() }
-    }
-
-    /// Serves the requests of one connection, one after the other.
-    async fn serve(&self, mut stream: Stream, mut stopping: ShutdownWatch) {
-        let mut begun = BytesMut::new();
-        // One for all requests: to put off a timer costs nothing, to set one wakes the thread that waits for timers.
-        let mut too_long = pin!(sleep(KEEPALIVE));
-        loop {
-            let begins = tokio::select! {
-                biased;
-                begins = self.begin(&mut stream, &mut begun) => begins,
-                _ = stopping.wait_for(|&stopping| stopping) => return,
-                () = too_long.as_mut() => return,
-            };
-            let Some(who) = begins else { return };
-            let mut session = ServerSession::new_http1(stream);
-            session.set_keepalive((!*stopping.borrow()).then_some(KEEPALIVE.as_secs()));
-            session.set_pipelined_prefix(std::mem::take(&mut begun));
-            match (who, &self.native) {
-                (Who::Arriero, _) | (_, None) => {
-                    let Some(rest) = request::serve(&self.proxy, Box::new(session)).await else { return };
-                    let (connection, next) = rest.into_parts();
-                    (stream, begun) = (connection, next.unwrap_or_default());
-                }
-                (Who::Another, Some(native)) => {
-                    let Some(rest) = native.process_new_http(session, &stopping).await else { return };
-                    (stream, _) = rest.consume();
-                }
-            }
-            too_long.as_mut().reset(Instant::now() + KEEPALIVE);
-        }
-    }
-
-    /// Reads the beginning of a request, and says who answers it. `None`: the client is gone.
-    async fn begin(&self, stream: &mut Stream, begun: &mut BytesMut) -> Option<Who> {
-        loop {
-            if let Some(who) = self.who(begun) {
-                return Some(who);
-            }
-            piece::read(stream, |bytes| begun.extend_from_slice(bytes))
-                .await
-                .ok()
-                .filter(|&count| count > 0)?;
-        }
+        Self { proxy, native }
     }
 
     /// Who answers a request that begins like this; `None` until that can be told.
@@ -119,6 +75,70 @@ impl Port {
     }
 }
 
+/// The data port.
+pub struct Port {
+    front: watch::Receiver<Arc<Front>>,
+    connections: TaskTracker,
+}
+
+impl Port {
+    /// A port that answers each request with what `front` has when it begins.
+    pub fn new(front: watch::Receiver<Arc<Front>>) -> Self {
+        Self { front, connections: TaskTracker::new() }
+    }
+
+    fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.front.borrow())
+    }
+
+    /// Serves the requests of one connection, one after the other.
+    async fn serve(&self, mut stream: Stream, mut stopping: ShutdownWatch) {
+        let mut begun = BytesMut::new();
+        // One for all requests: to put off a timer costs nothing, to set one wakes the thread that waits for timers.
+        let mut too_long = pin!(sleep(KEEPALIVE));
+        loop {
+            let begins = tokio::select! {
+                biased;
+                begins = self.begin(&mut stream, &mut begun) => begins,
+                _ = stopping.wait_for(|&stopping| stopping) => return,
+                () = too_long.as_mut() => return,
+            };
+            let Some((who, front)) = begins else { return };
+            let mut session = ServerSession::new_http1(stream);
+            session.set_keepalive((!*stopping.borrow()).then_some(KEEPALIVE.as_secs()));
+            session.set_pipelined_prefix(std::mem::take(&mut begun));
+            match (who, &front.native) {
+                (Who::Arriero, _) | (_, None) => {
+                    let Some(rest) = request::serve(&front.proxy, Box::new(session)).await else { return };
+                    let (connection, next) = rest.into_parts();
+                    (stream, begun) = (connection, next.unwrap_or_default());
+                }
+                (Who::Another, Some(native)) => {
+                    let Some(rest) = native.process_new_http(session, &stopping).await else { return };
+                    (stream, _) = rest.consume();
+                }
+            }
+            too_long.as_mut().reset(Instant::now() + KEEPALIVE);
+        }
+    }
+
+    /// Reads the beginning of a request, and says who answers it. `None`: the client is gone.
+    async fn begin(&self, stream: &mut Stream, begun: &mut BytesMut) -> Option<(Who, Arc<Front>)> {
+        loop {
+            let front = self.front();
+            if let Some(who) = front.who(begun) {
+                return Some((who, front));
+            }
+            // A connection may wait for long: it must not keep what was in force before.
+            drop(front);
+            piece::read(stream, |bytes| begun.extend_from_slice(bytes))
+                .await
+                .ok()
+                .filter(|&count| count > 0)?;
+        }
+    }
+}
+
 #[async_trait]
 impl ServerApp for Port {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
@@ -130,7 +150,7 @@ impl ServerApp for Port {
     /// Waits for the connections; what ends those that run is the end of their requests.
     async fn cleanup(&self) {
         self.connections.close();
-        if let Some(native) = &self.native {
+        if let Some(native) = &self.front().native {
             native.http_cleanup().await;
         }
         self.connections.wait().await;

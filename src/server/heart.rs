@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
 use crate::node::{Pool, Scout};
-use crate::proxy::{Access, Proxy, Readiness};
+use crate::proxy::{Access, Front, Proxy, Readiness};
 use crate::routing::Sites;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -22,7 +22,6 @@ use crate::worker::Supervisor;
 
 /// Everything that outlives a request.
 pub(super) struct Heart {
-    config: Config,
     pub(super) library: Arc<Library>,
     pool: Arc<Pool>,
     pub(super) scout: Arc<Scout>,
@@ -36,17 +35,19 @@ pub(super) struct Heart {
 }
 
 impl Heart {
-    pub(super) fn new(config: Config, dir: &Path) -> Result<Self, String> {
+    /// Keeps no remote nodes yet.
+    pub(super) fn new(config: &Config, dir: &Path) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let library = Arc::new(Library::open(config.models.clone(), dir));
         let (pool, upstream) = (Arc::new(Pool::default()), Arc::new(Upstream::default()));
-        let mut scout =
-            Scout::new(Arc::clone(&pool), Arc::clone(&upstream), config.health.clone(), Arc::clone(&metrics));
-        for node in &config.nodes {
-            let names = Arc::clone(&library);
-            let canonical = Arc::new(move |name: &str| names.known_as(name));
-            scout.add(node, canonical).map_err(|fault| format!("nodes: {}: {fault}", node.name))?;
-        }
+        let names = Arc::clone(&library);
+        let scout = Scout::new(
+            Arc::clone(&pool),
+            Arc::clone(&upstream),
+            Arc::new(move |name: &str| names.known_as(name)),
+            config.health.clone(),
+            Arc::clone(&metrics),
+        );
         let program =
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
@@ -74,7 +75,6 @@ impl Heart {
         let (active, draining) = (TaskTracker::new(), Arc::new(AtomicBool::new(false)));
         let readiness = readiness(&draining, &library, &pool, &supervisor);
         Ok(Self {
-            config,
             library,
             pool,
             scout: Arc::new(scout),
@@ -87,26 +87,28 @@ impl Heart {
         })
     }
 
-    pub(super) fn proxy(&self, address: SocketAddr) -> Proxy {
-        Proxy {
+    /// What the data port at `address` answers with under this configuration.
+    pub(super) fn front(&self, config: &Config, address: SocketAddr) -> Front {
+        Front::new(Proxy {
             dispatch: Arc::clone(&self.dispatch),
-            access: Access::new(self.config.origins.clone(), address.ip()),
-            limits: self.config.limits.clone(),
-            passthrough: self.config.passthrough.clone(),
-            headers: self.config.headers,
-            sites: Sites::new(&self.config.routing.sites),
-            site_header: self.config.routing.sites.header.clone(),
+            access: Access::new(config.origins.clone(), address.ip()),
+            limits: config.limits.clone(),
+            passthrough: config.passthrough.clone(),
+            headers: config.headers,
+            sites: Sites::new(&config.routing.sites),
+            site_header: config.routing.sites.header.clone(),
             readiness: Arc::clone(&self.readiness),
             metrics: Arc::clone(&self.metrics),
             active: self.active.clone(),
-        }
+        })
     }
 
     pub(super) fn admin(&self, address: SocketAddr, reloader: &Arc<Reloader>) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
         let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
-        let reloader = Arc::clone(reloader);
+        let (reloader, registrar) = (Arc::clone(reloader), Arc::clone(reloader) as Arc<dyn admin::Registrar>);
         AdminState {
+            registrar,
             reload: Arc::new(move || reloader.reload()),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
@@ -123,21 +125,26 @@ impl Heart {
 /// to: from then on models come and go, and each request loads what it needs.
 fn readiness(
     draining: &Arc<AtomicBool>,
-    library: &Library,
+    library: &Arc<Library>,
     pool: &Arc<Pool>,
     supervisor: &Arc<Supervisor>,
 ) -> Readiness {
-    let (draining, pool, supervisor) = (Arc::clone(draining), Arc::clone(pool), Arc::clone(supervisor));
-    let mut preloaded = library.models();
-    preloaded.retain(|model| model.config.preload);
-    let has_begun = AtomicBool::new(preloaded.is_empty());
+    let (draining, library) = (Arc::clone(draining), Arc::clone(library));
+    let (pool, supervisor) = (Arc::clone(pool), Arc::clone(supervisor));
+    let has_begun = AtomicBool::new(false);
     Arc::new(move || {
         if draining.load(Ordering::Acquire) {
             return Err("shutting down".into());
         }
+        if has_begun.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Those of the configuration that is in force now.
+        let mut preloaded = library.configured();
+        preloaded.retain(|model| model.config.preload);
         let is_settled =
             |model: &Arc<Model>| !pool.of(&model.name).is_empty() || supervisor.has_failed(model);
-        if has_begun.load(Ordering::Acquire) || preloaded.iter().any(is_settled) {
+        if preloaded.is_empty() || preloaded.iter().any(is_settled) {
             has_begun.store(true, Ordering::Release);
             return Ok(());
         }

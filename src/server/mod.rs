@@ -5,6 +5,7 @@
 //! before anything else starts, so a taken port is an error message and an exit code.
 
 mod heart;
+mod nodes;
 mod reload;
 mod runtime_dir;
 
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Sources};
 use crate::library::Library;
-use crate::proxy::{Port, Proxy};
+use crate::proxy::{Front, Port};
 
 use heart::Heart;
 use reload::Reloader;
@@ -73,9 +74,10 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let address = data.local_addr().map_err(|error| error.to_string())?;
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    let (drain, stop_timeout) = (config.limits.drain, config.workers.stop_timeout);
-    let heart = Heart::new(config.clone(), dir)?;
-    let reloader = Arc::new(Reloader::new(sources, config, Arc::clone(&heart.dispatch)));
+    let heart = Arc::new(Heart::new(&config, dir)?);
+    let stop_timeout = config.workers.stop_timeout;
+    let (front, fronts) = watch::channel(Arc::new(heart.front(&config, address)));
+    let reloader = Arc::new(Reloader::start(sources, config, Arc::clone(&heart), address, front)?);
     let mut supervising = tokio::spawn({
         let supervisor = Arc::clone(&heart.supervisor);
         async move { supervisor.run().await }
@@ -85,7 +87,7 @@ async fn run(
         async move { scout.run().await }
     });
     let (stop, stopping) = watch::channel(false);
-    let mut serving = tokio::spawn(listen(heart.proxy(address), data, address, stopping));
+    let mut serving = tokio::spawn(listen(fronts, data, address, stopping));
     // Answers to the very end, so that the drain can be watched.
     let stop_admin = CancellationToken::new();
     let mut administering = tokio::spawn(administer(
@@ -100,7 +102,8 @@ async fn run(
 
     let died = loop {
         tokio::select! {
-            _ = hang_up.recv() => reloader.reload_and_log(),
+            // It reads files, and nothing that is to be done here is urgent.
+            _ = hang_up.recv() => tokio::task::block_in_place(|| reloader.reload_for_nobody()),
             _ = terminate.recv() => { tracing::info!("SIGTERM: finishing what runs"); break None }
             _ = interrupt.recv() => { tracing::info!("SIGINT: finishing what runs"); break None }
             _ = &mut supervising => break Some("the supervisor"),
@@ -112,6 +115,7 @@ async fn run(
     // The listener closes and running requests go on; the admin port answers until they are done.
     stop.send_replace(true);
     heart.active.close();
+    let drain = reloader.config().limits.drain;
     tokio::select! {
         () = heart.active.wait() => {}
         () = tokio::time::sleep(drain) => tracing::warn!(after = ?drain, "requests were still running"),
@@ -159,8 +163,13 @@ async fn administer(listener: Option<TcpListener>, state: AdminState, stop: Canc
 }
 
 /// Runs the data port on a socket that is bound already.
-async fn listen(proxy: Proxy, listener: TcpListener, address: SocketAddr, stopping: watch::Receiver<bool>) {
-    let mut service = Service::new("arriero data port".to_owned(), Port::new(proxy));
+async fn listen(
+    fronts: watch::Receiver<Arc<Front>>,
+    listener: TcpListener,
+    address: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) {
+    let mut service = Service::new("arriero data port".to_owned(), Port::new(fronts));
     let name = address.to_string();
     service.add_listener(ListenerConfig::tcp(&name).l4_buffer(BUFFERS));
     let mut sockets = Fds::new();

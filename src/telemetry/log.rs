@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::{IsTerminal, stderr};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::reload;
 
 /// What Pingora says at `info` is about its own insides, once per connection.
 const NOISY: [&str; 4] = ["pingora", "pingora_core", "pingora_proxy", "pingora_load_balancing"];
@@ -64,10 +66,12 @@ pub enum LogFormat {
     Json,
 }
 
+/// Changes the level, once logging has started.
+static LEVEL: OnceLock<Box<dyn Fn(LogLevel) + Send + Sync>> = OnceLock::new();
+
 /// Starts logging for the whole process. A second call changes nothing.
 pub fn start(config: &LogConfig) {
-    let filter = filter(config.level, std::env::var("RUST_LOG").ok().as_deref());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(current(config.level)).with_writer(stderr);
     let is_text = match config.format {
         LogFormat::Auto => stderr().is_terminal(),
         LogFormat::Text => true,
@@ -75,10 +79,32 @@ pub fn start(config: &LogConfig) {
     };
     // Only fails if a subscriber is there already.
     let _ = if is_text {
-        builder.with_ansi(stderr().is_terminal()).with_target(false).with_timer(ShortTime).try_init()
+        let builder = builder.with_ansi(stderr().is_terminal()).with_target(false).with_timer(ShortTime);
+        let builder = builder.with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.try_init()
     } else {
-        builder.json().flatten_event(true).try_init()
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.try_init()
     };
+}
+
+/// Writes lines of another level from now on; `RUST_LOG` overrides it as ever.
+pub fn set_level(level: LogLevel) {
+    LEVEL.get().iter().for_each(|set| set(level));
+}
+
+fn remember<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let set = move |level| {
+        // Fails only without the subscriber, and then nothing is written.
+        let _ = handle.reload(current(level));
+    };
+    let _ = LEVEL.set(Box::new(set));
+}
+
+fn current(level: LogLevel) -> EnvFilter {
+    filter(level, std::env::var("RUST_LOG").ok().as_deref())
 }
 
 /// `rust_log` where it can be understood, else `level` with Pingora kept to warnings.

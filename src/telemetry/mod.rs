@@ -5,5 +5,5 @@ mod log;
 mod metrics;
 
 pub use counted::Counted;
-pub use log::{LogConfig, LogFormat, LogLevel, start as start_log};
+pub use log::{LogConfig, LogFormat, LogLevel, set_level as set_log_level, start as start_log};
 pub use metrics::Metrics;

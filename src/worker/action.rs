@@ -76,6 +76,8 @@ pub(super) enum Eviction {
     Manual,
     /// To make room for another.
     Limit,
+    /// The configuration has it no longer, or otherwise.
+    Changed,
 }
 
 impl Eviction {
@@ -85,6 +87,7 @@ impl Eviction {
             Self::Idle => "idle",
             Self::Manual => "manual",
             Self::Limit => "limit",
+            Self::Changed => "changed",
         }
     }
 }

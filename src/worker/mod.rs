@@ -105,7 +105,7 @@ impl Supervisor {
         let _abandon = Abandon(&self.shared);
         let mut crew = Crew::new(Arc::clone(&self.shared), self.manner.clone());
         self.shared.update(|residency, now| {
-            let models = self.library.models();
+            let models = self.library.configured();
             models.iter().filter(|m| m.config.preload).for_each(|model| residency.preload(model, now));
         });
         while !(self.shared.is_closed() && crew.is_empty()) {
@@ -146,6 +146,16 @@ impl Supervisor {
         }
     }
 
+    /// Goes on under another configuration, with the models that the library has `renewed`. What takes effect with a new worker does so with the
+    /// next one; a model that the library has no longer leaves memory when nothing holds it.
+    pub fn renew(&self, config: WorkersConfig, renewed: &[Arc<Model>]) {
+        self.shared.update(|residency, now| {
+            residency.renew(config, renewed);
+            let preloaded = renewed.iter().filter(|model| model.config.preload);
+            preloaded.for_each(|model| residency.preload(model, now));
+        });
+    }
+
     /// Stops the model's workers once nothing holds it.
     pub fn unload(&self, model: &Arc<Model>) {
         self.shared.update(|residency, now| residency.unload(model, now));
@@ -162,10 +172,12 @@ impl Supervisor {
         self.shared.update(|residency, _| residency.has_failed(model))
     }
 
-    /// The models in memory, longest remaining life first.
+    /// The models in memory, longest remaining life first; without those that are only there for requests that began before the
+    /// configuration changed.
     pub fn loaded(&self) -> Vec<Loaded> {
         let describe_all = |residency: &mut Residency, now| -> Vec<_> {
-            residency.residents().filter_map(|resident| describe(resident, now)).collect()
+            let residents = residency.residents().filter(|resident| !resident.is_retired());
+            residents.filter_map(|resident| describe(resident, now)).collect()
         };
         let mut loaded = self.shared.update(describe_all);
         loaded.sort_by_key(|(remaining, _)| std::cmp::Reverse(remaining.unwrap_or(Duration::MAX)));
@@ -195,7 +207,7 @@ fn describe(resident: &Resident, now: Instant) -> Option<(Option<Duration>, Load
     let remaining = match resident.holds {
         0 => resident.expires().map(|expiry| expiry.saturating_duration_since(now)),
         // The time starts when it becomes idle, at the earliest now.
-        _ if resident.model.config.pin => None,
+        _ if resident.is_pinned() => None,
         _ => match resident.keep_alive {
             KeepAlive::Unload => Some(Duration::ZERO),
             KeepAlive::For(idle) => Some(idle),

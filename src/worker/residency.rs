@@ -19,7 +19,8 @@ use crate::units::KeepAlive;
 pub(super) struct Residency {
     config: WorkersConfig,
     runtime: PathBuf,
-    residents: BTreeMap<String, Resident>,
+    /// By edition: a model whose section has changed is another one, beside which the old one stays until nobody holds it.
+    residents: BTreeMap<u64, Resident>,
     incarnations: u64,
     is_closing: bool,
     out: Vec<Action>,
@@ -38,18 +39,43 @@ impl Residency {
     }
 
     fn resident(&mut self, model: &Arc<Model>) -> &mut Resident {
+        let is_known = self.residents.contains_key(&model.edition());
+        let first = if is_known { 0 } else { self.free_number(model) };
         let config = &self.config;
-        self.residents.entry(model.name.clone()).or_insert_with(|| Resident::new(Arc::clone(model), config))
+        let new = || Resident::new(Arc::clone(model), first, config);
+        self.residents.entry(model.edition()).or_insert_with(new)
     }
 
-    /// Every model, by name.
+    /// The number of the first worker of a model that has none yet: no two workers have one name.
+    fn free_number(&self, model: &Model) -> usize {
+        let namesakes = self.residents.values().filter(|resident| resident.model.name == model.name);
+        let mut taken: Vec<_> = namesakes.map(Resident::numbers).collect();
+        taken.sort_by_key(|numbers| numbers.start);
+        let fits = |first: usize, before: usize| first + model.config.replicas.max(1) <= before;
+        taken.into_iter().fold(0, |first, numbers| match fits(first, numbers.start) {
+            true => first,
+            false => first.max(numbers.end),
+        })
+    }
+
+    /// Every model, the oldest edition first.
     pub(super) fn residents(&self) -> impl Iterator<Item = &Resident> {
         self.residents.values()
     }
 
+    /// Goes on under another configuration, with these models in place of those of the same edition.
+    pub(super) fn renew(&mut self, config: WorkersConfig, models: &[Arc<Model>]) {
+        let before = std::mem::replace(&mut self.config, config);
+        for resident in self.residents.values_mut() {
+            let renewed = models.iter().find(|model| model.edition() == resident.model.edition());
+            let model = Arc::clone(renewed.unwrap_or(&resident.model));
+            resident.renew(&model, &before, &self.config);
+        }
+    }
+
     /// Its last load failed.
     pub(super) fn has_failed(&self, model: &Model) -> bool {
-        self.residents.get(&model.name).is_some_and(Resident::has_failed)
+        self.residents.get(&model.edition()).is_some_and(Resident::has_failed)
     }
 
     /// No process is left.
@@ -137,6 +163,7 @@ impl Residency {
         for resident in self.residents.values_mut() {
             resident.tick(&self.config, now, &mut self.out);
         }
+        self.residents.retain(|_, resident| !resident.is_over());
         if !self.is_closing {
             let missing = self.start_wanted(now);
             if missing > 0 && self.is_pinned_full() {
@@ -184,7 +211,7 @@ impl Residency {
 
     /// Every place is taken for good.
     fn is_pinned_full(&self) -> bool {
-        let pinned = self.residents.values().filter(|r| r.is_live() && r.model.config.pin);
+        let pinned = self.residents.values().filter(|r| r.is_live() && r.is_pinned());
         pinned.count() >= self.config.loaded_limit()
     }
 
@@ -202,6 +229,9 @@ impl Residency {
         wakes.filter(|wake| *wake > now).min()
     }
 }
+
+#[cfg(test)]
+mod retired;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! [`Resident`]: one model's claim to memory: who uses it, how long it stays, and its workers.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,8 @@ const SOCKET_NAME: usize = 24;
 pub(super) struct Resident {
     pub(super) model: Arc<Model>,
     pub(super) replicas: Vec<Replica>,
+    /// The number of its first worker: those of another edition may have the first ones.
+    first: usize,
     /// Requests that use it.
     pub(super) holds: usize,
     /// When the last hold was dropped, or the model became ready again without one. `None` until the first was dropped: what
@@ -50,18 +53,44 @@ pub(super) enum Answer {
 }
 
 impl Resident {
-    pub(super) fn new(model: Arc<Model>, config: &WorkersConfig) -> Self {
+    /// Its workers are numbered from `first` on.
+    pub(super) fn new(model: Arc<Model>, first: usize, config: &WorkersConfig) -> Self {
         Self {
             replicas: (0..model.config.replicas.max(1)).map(|_| Replica::new()).collect(),
+            first,
             holds: 0,
             idle_since: None,
-            keep_alive: model.config.keep_alive.unwrap_or(config.keep_alive),
+            keep_alive: usual(&model, config),
             wanted: None,
             error: None,
             failures: 0,
             changed: watch::Sender::new(()),
             model,
         }
+    }
+
+    /// The numbers of its workers.
+    pub(super) fn numbers(&self) -> Range<usize> {
+        self.first..self.first + self.replicas.len()
+    }
+
+    /// The configuration has it no longer: it stays for those who hold it.
+    pub(super) fn is_retired(&self) -> bool {
+        self.model.is_retired()
+    }
+
+    /// It is retired, nobody holds it and nothing of it runs.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_retired() && self.holds == 0 && !self.is_live()
+    }
+
+    /// Goes on as `model`, which its workers fit, and under another configuration than `before`. What a request has said about how long it
+    /// stays goes on to hold.
+    pub(super) fn renew(&mut self, model: &Arc<Model>, before: &WorkersConfig, config: &WorkersConfig) {
+        if self.keep_alive == usual(&self.model, before) {
+            self.keep_alive = usual(model, config);
+        }
+        self.model = Arc::clone(model);
     }
 
     /// At least one process of it runs, be it on its way out.
@@ -86,18 +115,23 @@ impl Resident {
     /// In memory, and nobody would miss it right now.
     pub(super) fn is_evictable(&self) -> bool {
         let is_settled = self.is_staying() && !self.replicas.iter().any(Replica::is_loading);
-        is_settled && self.holds == 0 && !self.model.config.pin
+        is_settled && self.holds == 0 && !self.is_pinned()
+    }
+
+    /// Never leaves by itself.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.model.config.pin && !self.is_retired()
     }
 
     /// Comes back by itself when it fails.
     fn is_kept(&self) -> bool {
-        self.model.config.pin || self.model.config.preload
+        self.is_pinned() || self.model.config.preload && !self.is_retired()
     }
 
     /// When an idle model is unloaded; `None`: never.
     pub(super) fn expires(&self) -> Option<Instant> {
         match self.keep_alive {
-            _ if self.model.config.pin => None,
+            _ if self.is_pinned() => None,
             KeepAlive::Forever => None,
             KeepAlive::Unload => self.idle_since,
             KeepAlive::For(idle) => self.idle_since?.checked_add(idle),
@@ -153,7 +187,7 @@ impl Resident {
         let startable = self.replicas.iter_mut().enumerate().filter(|(_, replica)| replica.can_start(now));
         for (index, replica) in startable {
             *incarnations += 1;
-            let (node, socket) = node(&self.model, index, *incarnations, runtime);
+            let (node, socket) = node(&self.model, self.first + index, *incarnations, runtime);
             let start = Start { model: Arc::clone(&self.model), node: Arc::new(node), socket };
             replica.spawn(start, now, out);
         }
@@ -229,7 +263,7 @@ impl Resident {
     fn forget(&mut self, config: &WorkersConfig) {
         self.wanted = None;
         self.idle_since = None;
-        self.keep_alive = self.model.config.keep_alive.unwrap_or(config.keep_alive);
+        self.keep_alive = usual(&self.model, config);
     }
 
     /// What follows from the time and from who is there: stalled loads end, idle models go, and what is not in memory is no
@@ -237,6 +271,9 @@ impl Resident {
     pub(super) fn tick(&mut self, config: &WorkersConfig, now: Instant, out: &mut Vec<Action>) {
         for replica in &mut self.replicas {
             replica.give_up_if_stalled(config.load_timeout, now, out);
+        }
+        if self.is_retired() && self.holds == 0 && self.is_staying() {
+            self.evict(Eviction::Changed, config, out);
         }
         if self.is_evictable() && self.expires().is_some_and(|expiry| expiry <= now) {
             let is_manual = self.keep_alive == KeepAlive::Unload;
@@ -262,11 +299,18 @@ impl Resident {
     }
 }
 
+/// How long a model stays in memory after its last request, where no request says.
+fn usual(model: &Model, config: &WorkersConfig) -> KeepAlive {
+    model.config.keep_alive.unwrap_or(config.keep_alive)
+}
+
 /// A new worker: its node, and its socket.
 fn node(model: &Model, index: usize, incarnation: u64, runtime: &Path) -> (Node, PathBuf) {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' };
     let name: String = model.name.chars().take(SOCKET_NAME).map(safe).collect();
     let socket = runtime.join(format!("{name}-{index}-{incarnation}.sock"));
     let parallel = model.config.parallel.max(1) as usize;
-    (Node::new(format!("{}-{index}", model.name), socket.clone(), incarnation, parallel), socket)
+    let mut node = Node::new(format!("{}-{index}", model.name), socket.clone(), incarnation, parallel);
+    node.edition = model.edition();
+    (node, socket)
 }

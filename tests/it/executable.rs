@@ -13,6 +13,8 @@ pub fn arriero() -> Command {
     }
     // No test finds what another one saved: nothing can be saved there.
     command.env("XDG_CACHE_HOME", "/dev/null");
+    // Nor is a node registered in one test there in another.
+    command.env("XDG_STATE_HOME", "/dev/null");
     command.stdin(Stdio::null());
     command
 }

@@ -60,6 +60,8 @@ mod port;
 #[cfg(feature = "engine")]
 mod readme;
 #[cfg(feature = "engine")]
+mod reload;
+#[cfg(feature = "engine")]
 mod resume;
 #[cfg(feature = "engine")]
 mod sandbox;
