@@ -1,5 +1,7 @@
 //! The `retry` section.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What happens to a request whose node fails.
@@ -10,6 +12,8 @@ pub struct RetryConfig {
     pub attempts: u32,
     /// Most of them on remote nodes, as a part of all requests, 0 to 1.
     pub budget: f64,
+    /// Models that answer in place of those that only nodes serve; a model of the config has its own.
+    pub fallbacks: BTreeMap<String, Vec<String>>,
 }
 
 impl RetryConfig {
@@ -22,6 +26,6 @@ impl RetryConfig {
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { attempts: 2, budget: 0.2 }
+        Self { attempts: 2, budget: 0.2, fallbacks: BTreeMap::new() }
     }
 }

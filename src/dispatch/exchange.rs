@@ -37,6 +37,8 @@ pub(super) struct Generate<'a> {
     pub metrics: &'a Metrics,
     pub writer: &'a Writer,
     pub generation: Generation,
+    /// The model that it runs on in place of the one that was asked for.
+    pub fallback: Option<Arc<str>>,
     /// What is in the flight's log already.
     pub sent: Resume,
     /// Whether `sent` has the tokens of all of it: no node has had a part in it that does not report them.
@@ -122,7 +124,7 @@ impl<'a> Exchange for Generate<'a> {
             let first = *first.get_or_insert_with(|| {
                 // A later route is not told: the client has the head of its answer.
                 if !goes_on {
-                    self.writer.routed(trip.route(from));
+                    self.writer.routed(Route { fallback: self.fallback.clone(), ..trip.route(from) });
                 }
                 entered.read();
                 trip.choice.answered();

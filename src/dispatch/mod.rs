@@ -14,6 +14,7 @@ mod choice;
 mod config;
 mod describe;
 mod exchange;
+mod fallback;
 mod nodes;
 mod place;
 mod rules;
@@ -43,7 +44,7 @@ use crate::breaker::BreakerConfig;
 use crate::dialect::{Question, Reply};
 use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
+use crate::generation::{Done, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
 use crate::library::Library;
 use crate::node::Pool;
 use crate::routing::{RoutingConfig, Site};
@@ -249,8 +250,8 @@ impl Dispatch {
         writer: &Writer,
     ) -> Result<(), Error> {
         generation.model = target.name.to_string();
-        if let (Adaptation::Default, Some(name)) = (&generation.adaptation, &target.adapter) {
-            generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
+        if generation.adaptation.is_default() {
+            generation.adaptation = target.adaptation();
         }
         // The response cache will answer here, and a flight of an equal generation will be joined here, by its
         // `generation::Identity`: before a seed is drawn, for equal requests must look equal.
@@ -259,28 +260,35 @@ impl Dispatch {
             generation.options.seed = Some(i64::from(rand::random::<u32>()));
         }
         claim.priority = generation.priority;
-        let mut exchange = exchange::Generate {
+        let mut run = exchange::Generate {
             upstream: &self.upstream,
             metrics: &self.metrics,
             writer,
             generation,
+            fallback: None,
             sent: Resume::default(),
             is_exact: true,
         };
-        let (done, exchange) = self.on_a_node(target, &claim, &mut exchange).await?;
-        self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
-        self.count_tokens(&target.name, "cached", done.cached_tokens);
-        self.count_tokens(&target.name, "completion", done.completion_tokens);
-        self.count_guesses(&target.name, "accepted", done.accepted_tokens);
-        self.count_guesses(
-            &target.name,
-            "rejected",
-            done.guessed_tokens.saturating_sub(done.accepted_tokens),
-        );
+        let answered = match self.on_a_node(target, &claim, &mut run).await {
+            Ok(answer) => Ok(answer),
+            // On the heap, for few need it.
+            Err(error) => Box::pin(self.fall_back(target, &claim, &mut run, error)).await,
+        };
+        let (done, exchange) = answered?;
+        self.count(&run.generation.model, &done);
         // On the heap, for its size is the flight's otherwise, from the start.
         // A node that does not end its answer has answered all the same.
         tokio::time::timeout(LAST_BYTES, Box::pin(exchange.finish())).await.ok();
         Ok(())
+    }
+
+    /// Counts the tokens of an answer.
+    fn count(&self, model: &str, done: &Done) {
+        self.count_tokens(model, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
+        self.count_tokens(model, "cached", done.cached_tokens);
+        self.count_tokens(model, "completion", done.completion_tokens);
+        self.count_guesses(model, "accepted", done.accepted_tokens);
+        self.count_guesses(model, "rejected", done.guessed_tokens.saturating_sub(done.accepted_tokens));
     }
 
     fn count_tokens(&self, model: &str, kind: &str, count: u64) {

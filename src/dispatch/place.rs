@@ -45,6 +45,7 @@ impl Trip<'_> {
     pub(super) fn route(&self, from: Instant) -> Route {
         Route {
             node: Arc::clone(&self.choice.node.name),
+            fallback: None,
             attempts: self.attempt,
             queued: self.waited.queue,
             loading: self.waited.load,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Dispatch;
 use crate::dialect::Call;
 use crate::error::Error;
+use crate::generation::Adaptation;
 use crate::library::{Model, Named};
 
 /// A model that can be asked.
@@ -16,6 +17,19 @@ pub struct Target {
     pub model: Option<Arc<Model>>,
     /// The adapter that the name is of.
     pub adapter: Option<Arc<str>>,
+}
+
+impl Target {
+    /// How it is called: by its adapter's name if it has one.
+    pub fn asked_as(&self) -> &Arc<str> {
+        self.adapter.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What its name says of adapters.
+    pub(super) fn adaptation(&self) -> Adaptation {
+        let adapter = |name: &Arc<str>| Adaptation::Adapter { name: name.to_string(), scale: None };
+        self.adapter.as_ref().map_or(Adaptation::Default, adapter)
+    }
 }
 
 impl Dispatch {

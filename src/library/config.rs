@@ -19,6 +19,9 @@ pub struct ModelConfig {
     /// Other names it answers to.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Models that answer in its place when no node of it can, the first one first.
+    #[serde(default)]
+    pub fallbacks: Vec<String>,
     /// Workers of this model; 1 to 64.
     #[serde(default = "one")]
     pub replicas: usize,
@@ -93,6 +96,7 @@ impl ModelConfig {
         Self {
             path: path.into(),
             aliases: Vec::new(),
+            fallbacks: Vec::new(),
             replicas: one(),
             context: 0,
             parallel: four(),

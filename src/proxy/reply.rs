@@ -27,6 +27,9 @@ pub(super) fn decorate(
     }
     if let (true, Some(route)) = (arriero_headers, &ctx.route) {
         head.insert_header("X-Arriero-Node", &*route.node)?;
+        if let Some(model) = &route.fallback {
+            head.insert_header("X-Arriero-Fallback", &**model)?;
+        }
         head.insert_header("X-Arriero-Cache", "miss")?;
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub speculated_tokens: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
+    /// `{model, to}`: requests that went on to another model.
+    pub fallbacks: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
     pub resumed: IntCounter,
     /// `{node, model}`: 0 closed, 1 open, 2 half open; without a model for the node as a whole.
@@ -129,6 +131,12 @@ impl Metrics {
                 &["model", "result"],
             )?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
+            fallbacks: counter(
+                r,
+                "fallbacks_total",
+                "Requests that went on to another model.",
+                &["model", "to"],
+            )?,
             resumed: register(
                 r,
                 IntCounter::new(

@@ -22,6 +22,8 @@ mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod extras;
 #[cfg(feature = "engine")]
+mod fallbacks;
+#[cfg(feature = "engine")]
 mod fault_lab;
 #[cfg(feature = "engine")]
 mod faults;

@@ -60,6 +60,7 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         "  pools: {}",
         "    networks: []",
         "    weights: {}",
+        "  fallbacks: {}",
     ];
     let text = beside.iter().fold(text, |text, line| text.replace(&format!("{line}\n"), ""));
     let mut examples = 0;
@@ -71,7 +72,7 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         _ => format!("{line}\n"),
     });
     let config = config(&lines.collect::<String>(), &[]);
-    assert_eq!(examples, 32);
+    assert_eq!(examples, 33);
     assert_eq!(config.nodes[0].name, "box");
     assert_eq!(config.models["demo"].options.top_k, Some(40));
     assert_eq!(config.models["demo"].adapters["pirate"].path, "pirate.gguf");
