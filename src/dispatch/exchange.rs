@@ -8,7 +8,7 @@ use super::work::Work;
 use crate::flight::{Route, Writer};
 use crate::generation::{Done, Event, Failure, FailureCode, Format, Generation, Input, Resume};
 use crate::node::protocol::{Continuation, Request};
-use crate::node::{InFlight, Node};
+use crate::node::{InFlight, Node, Via};
 use crate::routing::Digest;
 use crate::telemetry::{Counted, Metrics};
 use crate::upstream::{self, Fault, Upstream};
@@ -37,6 +37,8 @@ pub(super) struct Generate<'a> {
     pub metrics: &'a Metrics,
     pub writer: &'a Writer,
     pub generation: Generation,
+    /// The Arrieros that it has come through.
+    pub via: Via,
     /// The model that it runs on in place of the one that was asked for.
     pub fallback: Option<Arc<str>>,
     /// What is in the flight's log already.
@@ -91,7 +93,7 @@ impl<'a> Exchange for Generate<'a> {
             code: FailureCode::Unavailable,
             message: "no node can go on with this answer".to_owned(),
         };
-        let objection = node.protocol.objection(&self.generation);
+        let objection = self.via.objection(node).or_else(|| node.protocol.objection(&self.generation));
         objection.or_else(|| (self.goes_on() && !self.can_go_on(node)).then(cannot_go_on))
     }
 
@@ -109,6 +111,7 @@ impl<'a> Exchange for Generate<'a> {
         let goes_on = self.goes_on();
         let node = Arc::clone(&trip.choice.node);
         let (request, begun) = self.request(&node);
+        let request = Request { via: self.via.clone(), ..request };
         let mut exchange = connected(self.upstream.start(&node, request)).await?;
         let mut decoder = node.protocol.decoder(&self.generation);
         if goes_on {
@@ -159,6 +162,8 @@ fn time(done: &mut Done, from: Instant, first: Instant) {
 pub(super) struct Ask<'a, W> {
     pub upstream: &'a Upstream,
     pub metrics: &'a Metrics,
+    /// The Arrieros that it has come through.
+    pub via: Via,
     pub work: W,
 }
 
@@ -166,7 +171,7 @@ impl<W: Work> Exchange for Ask<'_, W> {
     type Answer = (W::Answer, Route);
 
     fn objection(&self, node: &Node) -> Option<Failure> {
-        self.work.objection(node)
+        self.via.objection(node).or_else(|| self.work.objection(node))
     }
 
     fn digest(&self) -> Digest {
@@ -183,6 +188,7 @@ impl<W: Work> Exchange for Ask<'_, W> {
         let node = &trip.choice.node;
         let request = self.work.request(node).map_err(Fault::Refused)?;
         let path = request.path.clone();
+        let request = Request { via: self.via.clone(), ..request };
         let answer = connected(self.upstream.ask(node, request)).await?;
         let answer = self.work.answer(node, &answer);
         let answer = answer.map_err(|error| Fault::Broken(format!("the answer of {path}: {error}")))?;

@@ -46,7 +46,7 @@ use crate::error::Error;
 use crate::flight::{Reader, Route, Writer, flight};
 use crate::generation::{Done, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
 use crate::library::Library;
-use crate::node::Pool;
+use crate::node::{Pool, Via};
 use crate::routing::{RoutingConfig, Site};
 use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
@@ -81,6 +81,8 @@ pub struct Claim {
     pub session: Option<u64>,
     /// Where the client is.
     pub site: Site,
+    /// The Arrieros that it has come through.
+    pub via: Via,
 }
 
 /// What [`Dispatch`] is made of.
@@ -134,6 +136,16 @@ impl Dispatch {
         *rules = Arc::new(rules.renewed(routing, retry));
     }
 
+    /// Why nothing that came this way is taken.
+    pub fn refusal(&self, via: &Via) -> Option<Error> {
+        via.fault(self.upstream.hop()).map(Error::Node)
+    }
+
+    /// What an Arriero that asks is told of who answers: the value of `Via`.
+    pub fn via(&self) -> String {
+        Via::default().field(self.upstream.hop())
+    }
+
     /// Looks again at what the nodes serve, after that has changed.
     pub fn nodes_changed(&self) {
         self.catalog.refresh();
@@ -167,7 +179,7 @@ impl Dispatch {
     ) -> Result<(Embeddings, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        let mut exchange = self.asking(embedding);
+        let mut exchange = self.asking(embedding, claim);
         let (embeddings, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))
@@ -182,7 +194,7 @@ impl Dispatch {
     ) -> Result<(Scores, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         ranking.model = target.name.to_string();
-        let mut exchange = self.asking(ranking);
+        let mut exchange = self.asking(ranking, claim);
         let (scores, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
         Ok((scores, route))
@@ -212,13 +224,13 @@ impl Dispatch {
         })
     }
 
-    fn asking<W>(&self, work: W) -> exchange::Ask<'_, W> {
-        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, work }
+    fn asking<W>(&self, work: W, claim: &Claim) -> exchange::Ask<'_, W> {
+        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, via: claim.via.clone(), work }
     }
 
     /// What only workers can be asked.
     fn ask_workers<Q, A>(&self, path: &'static str, question: Q) -> exchange::Ask<'_, Seam<Q, A>> {
-        self.asking(Seam { path, question, answer: PhantomData })
+        self.asking(Seam { path, question, answer: PhantomData }, &Claim::default())
     }
 
     /// Loads the model and waits until it is ready.
@@ -265,6 +277,7 @@ impl Dispatch {
             metrics: &self.metrics,
             writer,
             generation,
+            via: claim.via.clone(),
             fallback: None,
             sent: Resume::default(),
             is_exact: true,

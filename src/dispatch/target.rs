@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::dispatch::Parts;
     use crate::library::Library;
-    use crate::node::{Node, NodeConfig, Pool};
+    use crate::node::{Node, NodeConfig, Pool, Via};
     use crate::telemetry::Metrics;
     use crate::worker::Supervisor;
 
@@ -198,7 +198,7 @@ mod tests {
     fn models_of_nodes_are_listed_and_shown_by_their_name() {
         let dir = tempfile::tempdir().unwrap();
         let dispatch = dispatch(dir.path(), &["elsewhere"]);
-        let names: Vec<_> = dispatch.cards().iter().map(|card| card.name.clone()).collect();
+        let names: Vec<_> = dispatch.cards(&Via::default()).iter().map(|card| card.name.clone()).collect();
         assert_eq!(names, ["Small", "elsewhere"]);
         assert_eq!(dispatch.card("ELSEWHERE:latest", true).unwrap().name, "elsewhere");
         let (brief, full) = (dispatch.card("tiny", false).unwrap(), dispatch.card("tiny", true).unwrap());

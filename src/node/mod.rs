@@ -10,6 +10,7 @@ pub mod protocol;
 mod scout;
 mod signal;
 mod traffic;
+mod via;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use health::{Condition, Health, HealthConfig};
 pub use pool::Pool;
 pub use scout::Scout;
 pub use signal::{Resident, Signal};
+pub use via::{Hop, MOST_HOPS, NoHop, Via};
 
 use protocol::{Offer, Protocol, ProtocolName};
 use traffic::Traffic;
@@ -54,6 +56,8 @@ pub struct Node {
     in_flight: AtomicUsize,
     tokens: AtomicU64,
     unread: AtomicU64,
+    /// Of the [`Hop`] that it is; 0: none that is known.
+    hop: AtomicU64,
 }
 
 /// What this proxy has running on a node.
@@ -110,6 +114,7 @@ impl Node {
             in_flight: AtomicUsize::new(0),
             tokens: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            hop: AtomicU64::new(0),
         }
     }
 
@@ -168,6 +173,21 @@ impl Node {
         let is_other = *known != models;
         *known = models;
         is_other
+    }
+
+    /// The Arriero that it is, if it is one and has said so.
+    pub fn hop(&self) -> Option<Hop> {
+        Hop::from_number(self.hop.load(Ordering::Relaxed))
+    }
+
+    /// It has said which Arriero it is.
+    pub fn met(&self, hop: Hop) {
+        self.hop.store(hop.number(), Ordering::Relaxed);
+    }
+
+    /// The Arrieros between here and whoever runs `model` for it.
+    pub fn way(&self, model: &str) -> Via {
+        self.offer(model).map(|offer| offer.via).unwrap_or_default().and(self.hop())
     }
 
     /// What it last said of its load; `None` if that is unknown or too old to be believed.

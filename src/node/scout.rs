@@ -169,7 +169,10 @@ impl Scout {
     async fn offers(&self, node: &Node) -> Result<Vec<Offer>, Fault> {
         let Some(request) = node.protocol.ask_offers() else { return Ok(Vec::new()) };
         let body = self.within(self.upstream.ask(node, request)).await?;
-        node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))
+        let mut offers = node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))?;
+        // What a node has from here would stay for ever, each having it from the other.
+        offers.retain(|offer| !offer.via.has(self.upstream.hop()));
+        Ok(offers)
     }
 
     /// Probes the node over and over, by asking how loaded it is; one that has nothing to say about that, by asking what it has.

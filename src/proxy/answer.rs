@@ -40,6 +40,9 @@ pub(super) async fn serve(
     endpoint: &Endpoint,
     body: Bytes,
 ) -> pingora::Result<()> {
+    if let Some(error) = proxy.dispatch.refusal(&ctx.via) {
+        return reply::error(proxy, session, ctx, error).await;
+    }
     // Parsing megabytes takes milliseconds, and other streams of this thread must not wait for them.
     let parsed = if body.len() > LARGE {
         tokio::task::block_in_place(|| dialect::parse(endpoint, &body))
@@ -80,7 +83,7 @@ async fn run(
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
     };
-    let claim = claim::of(proxy, session, call.keep_alive, priority);
+    let claim = claim::of(proxy, session, ctx, call.keep_alive, priority);
     let render = call.render.as_mut();
     let body = match call.work {
         Work::Generate(generations) => {

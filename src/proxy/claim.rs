@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use pingora::protocols::http::ServerSession;
 
-use super::Proxy;
+use super::{Context, Proxy};
 use crate::dispatch::Claim;
 use crate::error::Error;
 use crate::generation::{NoPriority, Priority};
@@ -15,6 +15,7 @@ use crate::units::KeepAlive;
 pub(super) fn of(
     proxy: &Proxy,
     session: &ServerSession,
+    ctx: &Context,
     keep_alive: Option<KeepAlive>,
     priority: Option<Priority>,
 ) -> Claim {
@@ -28,6 +29,7 @@ pub(super) fn of(
         priority: priority.unwrap_or_default(),
         session: session_id,
         site: site(proxy, session),
+        via: ctx.via.clone(),
     }
 }
 

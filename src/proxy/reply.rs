@@ -1,6 +1,7 @@
 //! Response heads, and answers that are one piece.
 
 use bytes::Bytes;
+use http::header::VIA;
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -47,6 +48,10 @@ pub(super) fn head(
     let mut head = ResponseHeader::build(status, Some(8))?;
     head.insert_header("Content-Type", content_type)?;
     decorate(&mut head, ctx, proxy.headers)?;
+    if !ctx.via.is_empty() {
+        // Whoever sent it is an Arriero too, and must know whom it has asked.
+        head.insert_header(VIA, proxy.dispatch.via())?;
+    }
     Ok(Box::new(head))
 }
 

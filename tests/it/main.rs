@@ -40,6 +40,8 @@ mod http;
 #[cfg(feature = "engine")]
 mod load;
 #[cfg(feature = "engine")]
+mod loops;
+#[cfg(feature = "engine")]
 mod metrics;
 #[cfg(feature = "engine")]
 mod nodes;

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::node::protocol::{Garbled, Offer};
-use crate::node::{Resident, Signal};
+use crate::node::{Resident, Signal, Via};
 
 #[derive(Deserialize)]
 struct Models<T> {
@@ -25,6 +25,9 @@ struct Tag {
     digest: String,
     #[serde(default)]
     details: Details,
+    /// An Arriero's own.
+    #[serde(default)]
+    via: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -44,6 +47,7 @@ pub(super) fn offers(body: &[u8]) -> Result<Vec<Offer>, Garbled> {
         family: tag.details.family,
         parameter_size: tag.details.parameter_size,
         quantization: tag.details.quantization_level,
+        via: Via::of_names(&tag.via),
     };
     Ok(tags.models.into_iter().map(offer).collect())
 }
