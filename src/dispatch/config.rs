@@ -1,4 +1,4 @@
-//! The `retry` section.
+//! The `retry` and `faults` sections.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,14 @@ pub struct RetryConfig {
     pub budget: f64,
     /// Models that answer in place of those that only nodes serve; a model of the config has its own.
     pub fallbacks: BTreeMap<String, Vec<String>>,
+}
+
+/// The `faults` section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultsConfig {
+    /// Whether requests may ask for a fault (`X-Arriero-Fault`).
+    pub enabled: bool,
 }
 
 impl RetryConfig {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::drill::Drill;
 use super::place::Trip;
 use super::work::Work;
 use crate::flight::{Route, Writer};
@@ -39,6 +40,8 @@ pub(super) struct Generate<'a> {
     pub generation: Generation,
     /// The Arrieros that it has come through.
     pub via: Via,
+    /// A fault to be played by the node that gets it first.
+    pub drill: Option<Drill>,
     /// The model that it runs on in place of the one that was asked for.
     pub fallback: Option<Arc<str>>,
     /// What is in the flight's log already.
@@ -110,6 +113,10 @@ impl<'a> Exchange for Generate<'a> {
         let from = Instant::now();
         let goes_on = self.goes_on();
         let node = Arc::clone(&trip.choice.node);
+        let mut drill = self.drill.take();
+        if let Some(drill) = &drill {
+            Box::pin(drill.before(&node)).await?;
+        }
         let (request, begun) = self.request(&node);
         let request = Request { via: self.via.clone(), ..request };
         let mut exchange = connected(self.upstream.start(&node, request)).await?;
@@ -124,6 +131,9 @@ impl<'a> Exchange for Generate<'a> {
                 Some(event) => event,
                 None => return Err(Fault::Broken("the answer was cut off".into())),
             };
+            if let Some(drill) = &mut drill {
+                Box::pin(drill.during(&event, &node, &mut exchange)).await?;
+            }
             let first = *first.get_or_insert_with(|| {
                 // A later route is not told: the client has the head of its answer.
                 if !goes_on {
@@ -164,6 +174,8 @@ pub(super) struct Ask<'a, W> {
     pub metrics: &'a Metrics,
     /// The Arrieros that it has come through.
     pub via: Via,
+    /// A fault to be played by the node that gets it first.
+    pub drill: Option<Drill>,
     pub work: W,
 }
 
@@ -186,6 +198,9 @@ impl<W: Work> Exchange for Ask<'_, W> {
         let _entered = enter(&trip, self.metrics);
         let from = Instant::now();
         let node = &trip.choice.node;
+        if let Some(drill) = self.drill.take() {
+            Box::pin(drill.whole(node)).await?;
+        }
         let request = self.work.request(node).map_err(Fault::Refused)?;
         let path = request.path.clone();
         let request = Request { via: self.via.clone(), ..request };

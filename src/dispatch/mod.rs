@@ -13,6 +13,7 @@ mod catalog;
 mod choice;
 mod config;
 mod describe;
+mod drill;
 mod exchange;
 mod fallback;
 mod nodes;
@@ -29,7 +30,8 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-pub use config::RetryConfig;
+pub use config::{FaultsConfig, RetryConfig};
+pub use drill::{Drill, NoDrill};
 pub use nodes::{Deed, Excluded, Explanation, Serving, Standing};
 pub use target::Target;
 
@@ -83,6 +85,8 @@ pub struct Claim {
     pub site: Site,
     /// The Arrieros that it has come through.
     pub via: Via,
+    /// A fault to be played on its first node.
+    pub drill: Option<Drill>,
 }
 
 /// What [`Dispatch`] is made of.
@@ -225,7 +229,13 @@ impl Dispatch {
     }
 
     fn asking<W>(&self, work: W, claim: &Claim) -> exchange::Ask<'_, W> {
-        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, via: claim.via.clone(), work }
+        exchange::Ask {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            via: claim.via.clone(),
+            drill: claim.drill,
+            work,
+        }
     }
 
     /// What only workers can be asked.
@@ -278,6 +288,7 @@ impl Dispatch {
             writer,
             generation,
             via: claim.via.clone(),
+            drill: claim.drill,
             fallback: None,
             sent: Resume::default(),
             is_exact: true,

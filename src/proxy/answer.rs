@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use super::choices::Choices;
 use super::{Context, Proxy, claim, reply};
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
+use crate::dispatch::Claim;
 use crate::error::Error;
 use crate::flight::Route;
 use crate::generation::{Done, Event, Generation};
@@ -83,7 +84,11 @@ async fn run(
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
     };
-    let claim = claim::of(proxy, session, ctx, call.keep_alive, priority);
+    let drill = match claim::drill(proxy, session) {
+        Ok(drill) => drill,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let claim = Claim { drill, ..claim::of(proxy, session, ctx, call.keep_alive, priority) };
     let render = call.render.as_mut();
     let body = match call.work {
         Work::Generate(generations) => {

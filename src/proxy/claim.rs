@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use pingora::protocols::http::ServerSession;
 
 use super::{Context, Proxy};
-use crate::dispatch::Claim;
+use crate::dispatch::{Claim, Drill, NoDrill};
 use crate::error::Error;
 use crate::generation::{NoPriority, Priority};
 use crate::routing::Site;
@@ -30,6 +30,7 @@ pub(super) fn of(
         session: session_id,
         site: site(proxy, session),
         via: ctx.via.clone(),
+        drill: None,
     }
 }
 
@@ -38,6 +39,14 @@ pub(super) fn priority(session: &ServerSession) -> Result<Option<Priority>, Erro
     let Some(value) = session.get_header("x-priority") else { return Ok(None) };
     let parsed = value.to_str().map_err(|_| NoPriority).and_then(str::parse);
     parsed.map(Some).map_err(|fault| Error::invalid_param("X-Priority", format!("X-Priority {fault}")))
+}
+
+/// `X-Arriero-Fault`, where it counts.
+pub(super) fn drill(proxy: &Proxy, session: &ServerSession) -> Result<Option<Drill>, Error> {
+    let value = session.get_header("x-arriero-fault").filter(|_| proxy.drills);
+    let Some(value) = value.map(|value| String::from_utf8_lossy(value.as_bytes())) else { return Ok(None) };
+    let wrong = |fault: NoDrill| Error::invalid_param("X-Arriero-Fault", format!("X-Arriero-Fault {fault}"));
+    value.trim().parse().map(Some).map_err(wrong)
 }
 
 fn site(proxy: &Proxy, session: &ServerSession) -> Site {

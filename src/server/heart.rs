@@ -95,6 +95,7 @@ impl Heart {
             headers: self.config.headers,
             sites: Sites::new(&self.config.routing.sites),
             site_header: self.config.routing.sites.header.clone(),
+            drills: self.config.faults.enabled,
             readiness: Arc::clone(&self.readiness),
             metrics: Arc::clone(&self.metrics),
             active: self.active.clone(),

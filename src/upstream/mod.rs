@@ -210,6 +210,11 @@ impl Exchange<'_> {
         read.map_err(|error| Fault::broken("answer", error))
     }
 
+    /// From now on it is as if the node never ended the body.
+    pub fn never_end(&mut self) {
+        self.wire.never_end();
+    }
+
     /// Reads to the end of the body, where nothing but blank lines may follow, and gives the connection back to the pool.
     pub async fn finish(mut self) {
         if matches!(self.body().await, Ok(rest) if rest.trim_ascii().is_empty()) {

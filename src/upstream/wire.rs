@@ -110,6 +110,12 @@ impl Wire {
         Ok(body.len() > length)
     }
 
+    /// From now on only the end of the connection is the end of the body.
+    pub(super) fn never_end(&mut self) {
+        self.framing = Framing::Close;
+        self.is_reusable = false;
+    }
+
     /// The connection, if another exchange can use it: the body was read to its end.
     pub(super) fn into_reusable(self) -> Option<Stream> {
         (self.is_reusable && self.framing.is_done()).then_some(self.stream)

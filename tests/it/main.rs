@@ -18,6 +18,8 @@ mod clients;
 #[cfg(feature = "engine")]
 mod conf;
 #[cfg(feature = "engine")]
+mod drills;
+#[cfg(feature = "engine")]
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod extras;

@@ -80,7 +80,8 @@ impl Protocol for Openai {
             via: Vec<String>,
         }
         let list: List = serde_json::from_slice(body)?;
-        let offer = |entry: Entry| Offer { name: entry.id, via: Via::of_names(&entry.via), ..Offer::default() };
+        let offer =
+            |entry: Entry| Offer { name: entry.id, via: Via::of_names(&entry.via), ..Offer::default() };
         Ok(list.data.into_iter().map(offer).collect())
     }
 
