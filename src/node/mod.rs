@@ -1,6 +1,7 @@
 //! Nodes: whatever can run a generation. Co-located workers, and remote nodes, which differ in their [`protocol`] and nowhere else.
 
 mod access;
+mod canary;
 mod config;
 mod dns;
 mod endpoint;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
+pub use canary::CanaryConfig;
 pub use config::{NodeConfig, NodeTls, Served};
 pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
 pub use health::{Condition, Health, HealthConfig};
@@ -167,6 +169,12 @@ impl Node {
         models.iter().find(|(_, offer)| offer.name == theirs).map(|(name, _)| name.clone())
     }
 
+    /// Our name of its only model, if it has one.
+    fn only_model(&self) -> Option<String> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.keys().next().filter(|_| models.len() == 1).cloned()
+    }
+
     /// Learns what it serves, by our names. Whether that is something else than before.
     pub fn set_models(&self, models: HashMap<String, Offer>) -> bool {
         let mut known = self.models.write().unwrap_or_else(PoisonError::into_inner);
@@ -234,6 +242,12 @@ impl Node {
                 traffic.insert(model.to_owned(), first);
             }
         }
+    }
+
+    /// When it began to answer last.
+    fn answered_at(&self) -> Option<Instant> {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.values().map(Traffic::last).max()
     }
 
     /// The mean time to the first event of its answers for `model` of late, in seconds; `None`: too few.

@@ -10,6 +10,7 @@ use futures::future::{AbortHandle, abortable, join_all};
 use futures::stream::FuturesUnordered;
 use pingora::lb::Backends;
 
+use super::canary;
 use super::dns::{Dns, Instance};
 use super::protocol::Offer;
 use super::{Endpoint, HealthConfig, Host, Node, NodeConfig, NodeFault, Pool, Served, Signal};
@@ -143,7 +144,8 @@ impl Scout {
     }
 
     async fn follow(&self, watched: &Watched) {
-        tokio::join!(self.follow_models(watched), self.follow_load(watched));
+        let canaries = canary::keep(&watched.node, &self.upstream, &self.health, &self.metrics);
+        tokio::join!(self.follow_models(watched), self.follow_load(watched), canaries);
     }
 
     async fn follow_models(&self, watched: &Watched) {
@@ -271,7 +273,7 @@ fn bare(name: &str) -> Offer {
 }
 
 /// A tenth more or less, so that nodes are not all asked at once.
-fn jittered(interval: Duration) -> Duration {
+pub(super) fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::random_range(0.9..1.1))
 }
 

@@ -51,6 +51,10 @@ pub struct Metrics {
     pub prediction_error: HistogramVec,
     /// `{node}`: 1 while it takes requests.
     pub node_up: IntGaugeVec,
+    /// `{node, result}`; result is `ok` or `failed`.
+    pub canaries: IntCounterVec,
+    /// `{node, model}`: the part of its requests that a node gets, 0 to 1.
+    pub node_share: GaugeVec,
     /// `{model}`: workers of the model that are ready.
     pub model_loaded: IntGaugeVec,
     /// `{model}`.
@@ -164,6 +168,19 @@ impl Metrics {
                 &["strategy"],
             )?,
             node_up: gauge(r, "node_up", "1 while the node takes requests.", &["node"])?,
+            canaries: counter(
+                r,
+                "canaries_total",
+                "Generations of one token sent to see.",
+                &["node", "result"],
+            )?,
+            node_share: register(
+                r,
+                GaugeVec::new(
+                    Opts::new("arriero_node_share_ratio", "Part of its requests that a node gets."),
+                    &["node", "model"],
+                )?,
+            )?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,
             model_load: histogram(r, "model_load_seconds", "Spawn to ready.", LATENCY, &["model"])?,
             model_evictions: counter(r, "model_evictions_total", "Models unloaded.", &["reason"])?,

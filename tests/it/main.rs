@@ -73,5 +73,7 @@ mod snapshots;
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;
+#[cfg(feature = "engine")]
+mod unknown_fields;
 #[cfg(feature = "vision")]
 mod vision;
