@@ -215,6 +215,7 @@ impl Error {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
                     StatusCode::BAD_REQUEST
                 }
+                FailureCode::Loop => StatusCode::LOOP_DETECTED,
                 FailureCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             },
@@ -242,6 +243,7 @@ impl Error {
                 FailureCode::InvalidRequest => "invalid_request",
                 FailureCode::ContextLength => "context_length_exceeded",
                 FailureCode::Unsupported => "unsupported",
+                FailureCode::Loop => "loop_detected",
                 FailureCode::Unavailable => "unavailable",
                 FailureCode::Internal => "node_failed",
             },
@@ -271,7 +273,7 @@ impl Error {
     pub fn level(&self) -> Level {
         match self.status().as_u16() {
             500 | 502 => Level::ERROR,
-            503 | 504 => Level::WARN,
+            503 | 504 | 508 => Level::WARN,
             _ => Level::INFO,
         }
     }

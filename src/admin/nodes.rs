@@ -21,6 +21,8 @@ const DECISIONS: usize = 50;
 pub trait Nodes: Send + Sync {
     /// Every node with its state: a list.
     fn list(&self) -> Value;
+    /// Brings the metrics of nodes up to date that are only looked at.
+    fn show_shares(&self);
     /// Does something to a node, for a reason.
     fn act(&self, node: &str, deed: Deed, reason: &str) -> Result<(), Error>;
     /// Where a request to this endpoint would go.
@@ -32,6 +34,10 @@ pub trait Nodes: Send + Sync {
 impl Nodes for Dispatch {
     fn list(&self) -> Value {
         json!(self.node_reports())
+    }
+
+    fn show_shares(&self) {
+        Dispatch::show_shares(self);
     }
 
     fn act(&self, node: &str, deed: Deed, reason: &str) -> Result<(), Error> {

@@ -70,6 +70,7 @@ async fn readyz(State(state): State<AdminState>) -> Response {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
+    state.nodes.show_shares();
     match state.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
@@ -111,6 +112,8 @@ mod tests {
         fn list(&self) -> Value {
             json!([{ "name": "a" }])
         }
+
+        fn show_shares(&self) {}
 
         fn act(&self, node: &str, deed: Deed, reason: &str) -> Result<(), Error> {
             assert_eq!((deed, reason), (Deed::Drain, "new memory"));

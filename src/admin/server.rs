@@ -55,6 +55,8 @@ mod tests {
             serde_json::Value::Null
         }
 
+        fn show_shares(&self) {}
+
         fn act(&self, _: &str, _: Deed, _: &str) -> Result<(), crate::error::Error> {
             Ok(())
         }

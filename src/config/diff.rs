@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 2] = ["api_key", "key"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 19] = [
     "models",
     "nodes",
     "routing",
@@ -17,6 +17,7 @@ const LIVE: [&str; 18] = [
     "health",
     "retry",
     "coalesce",
+    "faults",
     "queue",
     "workers.keep_alive",
     "workers.load_timeout",

@@ -39,7 +39,7 @@ pub use state::state_dir;
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
-use crate::dispatch::RetryConfig;
+use crate::dispatch::{FaultsConfig, RetryConfig};
 use crate::flight::CoalesceConfig;
 use crate::library::{BUILTIN_DEMO, ModelConfig};
 use crate::node::{HealthConfig, NodeConfig};
@@ -72,6 +72,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// When equal requests share one computation.
     pub coalesce: CoalesceConfig,
+    /// Faults on purpose.
+    pub faults: FaultsConfig,
     /// Waiting for a place to run.
     pub queue: QueueConfig,
     /// How workers are run.
@@ -105,6 +107,7 @@ impl Default for Config {
             health: HealthConfig::default(),
             retry: RetryConfig::default(),
             coalesce: CoalesceConfig::default(),
+            faults: FaultsConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
             state: None,

@@ -1,7 +1,7 @@
 //! What serde cannot see: each section's own rules, and those between sections.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Path, Problem};
 use super::tree::Node;
@@ -36,7 +36,8 @@ pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
         report.section(&path, node.faults());
     }
     report.addresses(config);
-    report.names(config);
+    let owners = report.names(config);
+    report.fallbacks(config, &owners);
     report.origins(config);
     report.problems
 }
@@ -131,8 +132,8 @@ impl Report<'_> {
     }
 
     /// Names and aliases of models, names of adapters and of nodes share one space, in which letters match in any case and default parts
-    /// such as `:latest` may be there or not.
-    fn names(&mut self, config: &Config) {
+    /// such as `:latest` may be there or not. The models by the keys of their names.
+    fn names(&mut self, config: &Config) -> BTreeMap<String, String> {
         let mut taken: BTreeMap<String, Path> = BTreeMap::new();
         // Model by key of each of its names, which is what the names in a node's list are looked up in.
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
@@ -150,6 +151,43 @@ impl Report<'_> {
         for (node, path) in config.nodes.iter().zip(self.items("nodes")) {
             self.claim(&mut taken, &node.name, path.key("name"));
             self.served(&node.models, &path.key("models"), &owners);
+        }
+        owners
+    }
+
+    /// Fallbacks are other models. Whether they exist can be told unless a node is asked what it has.
+    fn fallbacks(&mut self, config: &Config, owners: &BTreeMap<String, String>) {
+        let served = config.nodes.iter().flat_map(|node| &node.models.0);
+        let served: BTreeSet<_> = served.filter_map(|model| name::key(&model.name)).collect();
+        let is_told = config.nodes.iter().all(|node| !node.models.0.is_empty());
+        let owner = |key: String| owners.get(&key).cloned().unwrap_or(key);
+        let ours = config
+            .models
+            .iter()
+            .map(|(name, model)| (name, &model.fallbacks, Path::keys(["models", name, "fallbacks"])));
+        let theirs = config
+            .retry
+            .fallbacks
+            .iter()
+            .map(|(name, fallbacks)| (name, fallbacks, Path::keys(["retry", "fallbacks", name])));
+        for (name, fallbacks, list) in ours.chain(theirs) {
+            let own = name::key(name).map(owner);
+            for (fallback, path) in fallbacks.iter().zip(self.items_of(&list)) {
+                let Some(key) = self.key(fallback, &path) else { continue };
+                let is_known = owners.contains_key(&key) || served.contains(&key);
+                if own == Some(owner(key)) {
+                    self.add(path, format!("{fallback:?} is the same model"));
+                } else if is_told && !is_known {
+                    self.add(path, format!("there is no model {fallback:?}"));
+                }
+            }
+        }
+        for name in config.retry.fallbacks.keys() {
+            let path = Path::keys(["retry", "fallbacks", name]);
+            let Some(key) = self.key(name, &path) else { continue };
+            if let Some(owner) = owners.get(&key) {
+                self.add(path, format!("is for what only nodes serve; here it is models.{owner}.fallbacks"));
+            }
         }
     }
 

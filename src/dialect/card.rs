@@ -33,6 +33,8 @@ pub struct ModelCard {
     pub path: String,
     /// Where this is a model that an adapter makes of another.
     pub adapted: Option<Adapted>,
+    /// The Arrieros between here and whoever runs it, for one that asks; empty where there are none.
+    pub via: Vec<String>,
     /// GGUF key/values: scalars and arrays, `general.name` and `tokenizer.chat_template` left out, arrays over five entries
     /// as null unless the card is for `verbose`.
     pub model_info: serde_json::Map<String, serde_json::Value>,

@@ -133,6 +133,7 @@ pub(super) fn card(name: &str) -> super::ModelCard {
         license: "MIT".into(),
         path: "/models/m.gguf".into(),
         adapted: None,
+        via: Vec::new(),
         model_info: serde_json::Map::from_iter([("general.architecture".to_owned(), "llama".into())]),
         tensors: vec![("output.weight".into(), "Q4_0".into(), vec![8, 4])],
     }

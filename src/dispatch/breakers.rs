@@ -177,6 +177,8 @@ impl Passage {
                     self.node.succeed(now);
                 }
                 FailureCode::Internal | FailureCode::Unavailable => {}
+                // That says nothing of the model.
+                FailureCode::Loop => self.node.succeed(now),
                 // It was right to.
                 _ => self.succeed(now),
             },

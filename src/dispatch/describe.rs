@@ -9,12 +9,13 @@ use time::OffsetDateTime;
 use super::Dispatch;
 use crate::dialect::{LoadedModel, ModelCard, name};
 use crate::error::Error;
-use crate::node::Resident;
+use crate::node::{MOST_HOPS, Resident, Via};
 
 impl Dispatch {
     /// Every model, most recently changed file first, each followed by those that its adapters make of it, and models without a
-    /// file last. What has a file that cannot be read is left out: it cannot be asked for.
-    pub fn cards(&self) -> Vec<Arc<ModelCard>> {
+    /// file last. What has a file that cannot be read is left out: it cannot be asked for. An Arriero that asks, `via` itself, is told
+    /// what it could have from here.
+    pub fn cards(&self, via: &Via) -> Vec<Arc<ModelCard>> {
         let mut cards = Vec::new();
         for model in self.library.models() {
             let Ok(card) = model.card() else { continue };
@@ -22,8 +23,19 @@ impl Dispatch {
             let adapted = adapters.filter_map(|name| model.adapted(name, &card).ok().map(Arc::new));
             cards.extend(std::iter::once(Arc::clone(&card)).chain(adapted));
         }
-        cards.extend(self.catalog.served_elsewhere());
+        cards.extend(self.catalog.served_elsewhere().into_iter().filter_map(|card| self.told(card, via)));
         cards
+    }
+
+    /// The card of a model that only nodes serve, with the shortest way to it that leads through nobody of `via`; `None`: there is none.
+    fn told(&self, card: Arc<ModelCard>, via: &Via) -> Option<Arc<ModelCard>> {
+        if via.is_empty() {
+            return Some(card);
+        }
+        let ways = self.pool.of(&card.name).into_iter().map(|node| node.way(&card.name));
+        let way = ways.filter(|way| !way.meets(via)).min_by_key(Via::len)?;
+        // The last one that may be asked for it is the one that asks.
+        (way.len() + 1 < MOST_HOPS).then(|| Arc::new(ModelCard { via: way.names(), ..(*card).clone() }))
     }
 
     /// The model that `name` means; `full` is for `verbose`.

@@ -128,7 +128,7 @@ impl Dispatch {
         claim: &Claim,
         embedding: Embedding,
     ) -> Result<(Embeddings, Route), Error> {
-        let mut exchange = self.asking(embedding);
+        let mut exchange = self.asking(embedding, claim);
         let (embeddings, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
         Ok((embeddings, route))

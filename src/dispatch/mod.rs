@@ -14,8 +14,12 @@ mod catalog;
 mod choice;
 mod config;
 mod describe;
+mod drill;
 mod embed;
 mod exchange;
+mod fallback;
+mod hedge;
+mod late;
 mod nodes;
 mod place;
 mod reconnect;
@@ -32,12 +36,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::task::TaskTracker;
 
 pub use answer::Answer;
-pub use config::RetryConfig;
+pub use config::{FaultsConfig, RetryConfig};
+pub use drill::{Drill, NoDrill};
+pub use late::{Late, NotLate};
 pub use nodes::{Deed, Excluded, Explanation, NodeReport, Serving};
 pub use target::Target;
 
 use breakers::Breakers;
 use catalog::Catalog;
+use late::Beginnings;
 use place::Waited;
 use rules::Rules;
 use share::{Request, Sharing};
@@ -48,9 +55,9 @@ use crate::breaker::BreakerConfig;
 use crate::dialect::{Question, Reply};
 use crate::error::Error;
 use crate::flight::{CoalesceConfig, CoalesceMode, Ids, Route, Writer};
-use crate::generation::{Generation, Priority, Ranking, Resume, Scores};
+use crate::generation::{Done, Generation, Priority, Ranking, Resume, Scores};
 use crate::library::Library;
-use crate::node::Pool;
+use crate::node::{Pool, Via};
 use crate::routing::{RoutingConfig, Site};
 use crate::telemetry::Metrics;
 use crate::units::KeepAlive;
@@ -65,6 +72,7 @@ pub struct Dispatch {
     /// What the config says and can say otherwise while requests run.
     rules: RwLock<Arc<Rules>>,
     breakers: Breakers,
+    beginnings: Beginnings,
     catalog: Catalog,
     sharing: Sharing,
     /// Held to write while what names mean changes.
@@ -93,6 +101,10 @@ pub struct Claim {
     pub choice: usize,
     /// Where it wants to be able to come back, or has.
     pub ids: Option<Ids>,
+    /// The Arrieros that it has come through.
+    pub via: Via,
+    /// A fault to be played on its first node.
+    pub drill: Option<Drill>,
 }
 
 /// What [`Dispatch`] is made of.
@@ -129,6 +141,7 @@ impl Dispatch {
             pool: parts.pool,
             rules: RwLock::new(Arc::new(Rules::new(&parts.routing, parts.retry))),
             breakers: Breakers::new(parts.breaker, Arc::clone(&parts.metrics)),
+            beginnings: Beginnings::default(),
             catalog,
             sharing: Sharing::new(parts.coalesce),
             renewing: RwLock::default(),
@@ -156,6 +169,16 @@ impl Dispatch {
         let _alone = self.renewing.write().unwrap_or_else(PoisonError::into_inner);
         change();
         self.catalog.configure(queue);
+    }
+
+    /// Why nothing that came this way is taken.
+    pub fn refusal(&self, via: &Via) -> Option<Error> {
+        via.fault(self.upstream.hop()).map(Error::Node)
+    }
+
+    /// What an Arriero that asks is told of who answers: the value of `Via`.
+    pub fn via(&self) -> String {
+        Via::default().field(self.upstream.hop())
     }
 
     /// Looks again at what the nodes serve, after that has changed.
@@ -211,7 +234,7 @@ impl Dispatch {
     ) -> Result<(Scores, Route), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         ranking.model = target.name.to_string();
-        let mut exchange = self.asking(ranking);
+        let mut exchange = self.asking(ranking, claim);
         let (scores, route) = self.on_a_node(target, claim, &mut exchange).await?;
         self.count_tokens(&target.name, "prompt", scores.prompt_tokens);
         Ok((scores, route))
@@ -241,13 +264,19 @@ impl Dispatch {
         })
     }
 
-    fn asking<W>(&self, work: W) -> exchange::Ask<'_, W> {
-        exchange::Ask { upstream: &self.upstream, metrics: &self.metrics, work }
+    fn asking<W>(&self, work: W, claim: &Claim) -> exchange::Ask<'_, W> {
+        exchange::Ask {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            via: claim.via.clone(),
+            drill: claim.drill,
+            work,
+        }
     }
 
     /// What only workers can be asked.
     fn ask_workers<Q, A>(&self, path: &'static str, question: Q) -> exchange::Ask<'_, Seam<Q, A>> {
-        self.asking(Seam { path, question, answer: PhantomData })
+        self.asking(Seam { path, question, answer: PhantomData }, &Claim::default())
     }
 
     /// Loads the model and waits until it is ready.
@@ -284,27 +313,36 @@ impl Dispatch {
         // Drawn on this side of the seam, so that a second attempt repeats the first one; and not before, for equal requests must look equal.
         generation.options.seed = asked.or_else(|| Some(i64::from(rand::random::<u32>())));
         claim.priority = generation.priority;
-        let mut exchange = exchange::Generate {
+        let mut run = exchange::Generate {
             upstream: &self.upstream,
             metrics: &self.metrics,
             writer,
             generation,
+            via: claim.via.clone(),
+            drill: claim.drill,
+            fallback: None,
             sent: Resume::default(),
             is_exact: true,
         };
-        let (done, exchange) = self.on_a_node(target, &claim, &mut exchange).await?;
-        self.count_tokens(&target.name, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
-        self.count_tokens(&target.name, "cached", done.cached_tokens);
-        self.count_tokens(&target.name, "completion", done.completion_tokens);
-        self.count_guesses(&target.name, "accepted", done.accepted_tokens);
-        self.count_guesses(
-            &target.name,
-            "rejected",
-            done.guessed_tokens.saturating_sub(done.accepted_tokens),
-        );
+        let answered = match self.on_a_node(target, &claim, &mut run).await {
+            Ok(answer) => Ok(answer),
+            // On the heap, for few need it.
+            Err(error) => Box::pin(self.fall_back(target, &claim, &mut run, error)).await,
+        };
+        let (done, exchange) = answered?;
+        self.count(&run.generation.model, &done);
         // On the heap, for its size is the flight's otherwise, from the start.
         Box::pin(exchange.finish()).await;
         Ok(())
+    }
+
+    /// Counts the tokens of an answer.
+    fn count(&self, model: &str, done: &Done) {
+        self.count_tokens(model, "prompt", done.prompt_tokens.saturating_sub(done.cached_tokens));
+        self.count_tokens(model, "cached", done.cached_tokens);
+        self.count_tokens(model, "completion", done.completion_tokens);
+        self.count_guesses(model, "accepted", done.accepted_tokens);
+        self.count_guesses(model, "rejected", done.guessed_tokens.saturating_sub(done.accepted_tokens));
     }
 
     fn count_tokens(&self, model: &str, kind: &str, count: u64) {

@@ -88,6 +88,20 @@ impl Dispatch {
         self.pool.nodes().into_iter().map(|(node, models)| self.node_report(&node, models, now)).collect()
     }
 
+    /// Puts the part of its requests that each node gets into the metrics; nodes that are gone are gone there too.
+    pub fn show_shares(&self) {
+        let now = Instant::now();
+        self.metrics.node_share.reset();
+        for (node, models) in self.pool.nodes() {
+            let own = node.health(|health| if health.condition().is_fit() { health.share() } else { 0.0 });
+            for model in models {
+                let pair = self.breakers.of(&node, &model);
+                let share = if pair.shut(now).is_some() { 0.0 } else { own * pair.share(now) };
+                self.metrics.node_share.with_label_values(&[&*node.name, &model]).set(share);
+            }
+        }
+    }
+
     fn node_report(&self, node: &Arc<Node>, models: Vec<String>, now: Instant) -> NodeReport {
         let (condition, reason, share) =
             node.health(|health| (health.condition(), health.reason(), health.share()));

@@ -10,7 +10,7 @@ use super::embed::Vector;
 use super::{Claim, Dispatch, Target};
 use crate::dialect::name;
 use crate::flight::{CoalesceConfig, CoalesceMode, CoalesceScope, Flights, Handles, Items, Joined};
-use crate::generation::{Adaptation, Generation, Identity, Options, Scope};
+use crate::generation::{Generation, Identity, Options, Scope};
 use crate::library::ModelConfig;
 
 /// What the `coalesce` section says, and the flights that can be joined.
@@ -69,6 +69,11 @@ impl Terms {
 
     /// When a request shares: as it says itself, else as its model's entry does.
     pub(super) fn mode(&self, target: &Target, claim: &Claim) -> CoalesceMode {
+        // Two Arrieros whose requests went to each other and were joined there would wait for each other for ever; a fault on purpose is
+        // for who asked for it.
+        if !claim.via.is_empty() || claim.drill.is_some() {
+            return CoalesceMode::Off;
+        }
         let of_model = || self.models.get(&name::key(&target.name)?).copied();
         claim.coalesce.or_else(of_model).unwrap_or(self.config.mode)
     }
@@ -160,8 +165,8 @@ impl Dispatch {
 /// Names the model and the adapter as nodes know them.
 pub(super) fn address(generation: &mut Generation, target: &Target) {
     generation.model = target.name.to_string();
-    if let (Adaptation::Default, Some(name)) = (&generation.adaptation, &target.adapter) {
-        generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
+    if generation.adaptation.is_default() {
+        generation.adaptation = target.adaptation();
     }
 }
 

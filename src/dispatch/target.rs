@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::Dispatch;
 use crate::dialect::Call;
 use crate::error::Error;
+use crate::generation::Adaptation;
 use crate::library::{Model, Named};
 use crate::node::Node;
 
@@ -23,6 +24,17 @@ impl Target {
     /// Whether `node`, which serves a model of this name, serves this one: a worker of another edition does not.
     fn is_served_by(&self, node: &Node) -> bool {
         node.is_remote() || self.model.as_ref().is_some_and(|model| model.edition() == node.edition)
+    }
+
+    /// How it is called: by its adapter's name if it has one.
+    pub fn asked_as(&self) -> &Arc<str> {
+        self.adapter.as_ref().unwrap_or(&self.name)
+    }
+
+    /// What its name says of adapters.
+    pub(super) fn adaptation(&self) -> Adaptation {
+        let adapter = |name: &Arc<str>| Adaptation::Adapter { name: name.to_string(), scale: None };
+        self.adapter.as_ref().map_or(Adaptation::Default, adapter)
     }
 }
 
@@ -100,7 +112,7 @@ mod tests {
     use super::*;
     use crate::dispatch::Parts;
     use crate::library::{Library, ModelConfig};
-    use crate::node::{NodeConfig, Pool};
+    use crate::node::{NodeConfig, Pool, Via};
     use crate::telemetry::Metrics;
     use crate::worker::Supervisor;
 
@@ -237,7 +249,7 @@ mod tests {
     fn models_of_nodes_are_listed_and_shown_by_their_name() {
         let dir = tempfile::tempdir().unwrap();
         let dispatch = dispatch(dir.path(), &["elsewhere"]);
-        let names: Vec<_> = dispatch.cards().iter().map(|card| card.name.clone()).collect();
+        let names: Vec<_> = dispatch.cards(&Via::default()).iter().map(|card| card.name.clone()).collect();
         assert_eq!(names, ["Small", "elsewhere"]);
         assert_eq!(dispatch.card("ELSEWHERE:latest", true).unwrap().name, "elsewhere");
         let (brief, full) = (dispatch.card("tiny", false).unwrap(), dispatch.card("tiny", true).unwrap());

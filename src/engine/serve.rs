@@ -264,6 +264,7 @@ impl IntoResponse for Refusal {
             FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
                 StatusCode::BAD_REQUEST
             }
+            FailureCode::Loop => StatusCode::LOOP_DETECTED,
             FailureCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };

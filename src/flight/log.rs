@@ -20,6 +20,8 @@ const CAPACITY: usize = 128 << 20;
 pub struct Route {
     /// The node that answered.
     pub node: Arc<str>,
+    /// The model that answered, if it is not the one that was asked for.
+    pub fallback: Option<Arc<str>>,
     /// Exchanges started, 1 when nothing failed.
     pub attempts: u32,
     /// Waiting for a place to run.
@@ -124,6 +126,11 @@ impl Writer {
     pub fn routed(&self, route: Route) {
         // A second call is a bug of no consequence: the first route stands.
         let _ = self.log.route.set(route);
+    }
+
+    /// Whether readers have something of an answer.
+    pub fn has_begun(&self) -> bool {
+        !self.log.lock().events.is_empty()
     }
 
     /// The text so far, and the number of pieces it came in.

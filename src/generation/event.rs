@@ -124,6 +124,8 @@ pub enum FailureCode {
     ContextLength,
     /// The model cannot do this (embed, infill…): 400.
     Unsupported,
+    /// It has come through the node before: 508, worth another node.
+    Loop,
     /// The worker cannot take it now (loading, stopping): 503, worth another node.
     Unavailable,
     /// The worker broke: 500, worth another node before the first event.

@@ -19,6 +19,7 @@ mod resume;
 pub mod seam;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 pub use adapter::Adaptation;
 pub use embedding::{Embedding, Embeddings};
@@ -31,3 +32,4 @@ pub use priority::{NoPriority, Priority};
 pub use ranking::{Ranking, Scores};
 pub use request::{Format, Generation, Input, Message, Role, Snippet, Think, ToolChoice};
 pub use resume::Resume;
+pub use unknown::{Unknown, put_under};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Adaptation, Image, Options, Priority, Resume};
+use super::{Adaptation, Image, Options, Priority, Resume, Unknown};
 
 /// One canonical request for text. Serialises to the body of the worker's `POST /generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Generation {
     /// What the caller has of the answer already, from a node that was lost: the answer goes on behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// What the client said and this program does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Box<Unknown>>,
     /// Which of those that wait goes first. Says nothing about the answer, so it is no part of an [`Identity`](super::Identity).
     #[serde(default, skip_serializing_if = "Priority::is_normal")]
     pub priority: Priority,
@@ -49,6 +52,28 @@ pub struct Generation {
 
 fn yes() -> bool {
     true
+}
+
+impl Generation {
+    /// A request that says nothing but what to continue.
+    pub fn new(model: impl Into<String>, input: Input) -> Self {
+        Self {
+            model: model.into(),
+            input,
+            options: Options::default(),
+            adaptation: Adaptation::Default,
+            format: Format::Text,
+            logprobs: None,
+            think: None,
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            truncate: true,
+            shift: true,
+            resume: None,
+            unknown: None,
+            priority: Priority::NORMAL,
+        }
+    }
 }
 
 /// What a generation continues.

@@ -36,6 +36,7 @@ pub fn elsewhere(name: &str, offer: Option<&Offer>) -> ModelCard {
         license: String::new(),
         path: name.to_owned(),
         adapted: None,
+        via: Vec::new(),
         tensors: Vec::new(),
         model_info: Map::new(),
     }
@@ -115,6 +116,7 @@ fn describe(
         license: text("general.license"),
         path: path.display().to_string(),
         adapted: None,
+        via: Vec::new(),
         tensors: Vec::new(),
         model_info: model_info(header),
     }

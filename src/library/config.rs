@@ -19,6 +19,9 @@ pub struct ModelConfig {
     /// Other names it answers to.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// Models that answer in its place when no node of it can, the first one first.
+    #[serde(default)]
+    pub fallbacks: Vec<String>,
     /// Workers of this model; 1 to 64.
     #[serde(default = "one")]
     pub replicas: usize,
@@ -93,6 +96,7 @@ impl ModelConfig {
         Self {
             path: path.into(),
             aliases: Vec::new(),
+            fallbacks: Vec::new(),
             replicas: one(),
             context: 0,
             parallel: four(),
@@ -119,7 +123,8 @@ impl ModelConfig {
     /// Whether workers that were made by `other` can go on: it differs, if at all, in what the proxy goes by.
     pub fn has_workers_of(&self, other: &Self) -> bool {
         let Self { keep_alive, pin, preload, .. } = *self;
-        Self { aliases: self.aliases.clone(), keep_alive, pin, preload, ..other.clone() } == *self
+        let (aliases, fallbacks) = (self.aliases.clone(), self.fallbacks.clone());
+        Self { aliases, fallbacks, keep_alive, pin, preload, ..other.clone() } == *self
     }
 
     /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_faults`].

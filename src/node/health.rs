@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use std::time::Duration;
 
+use super::CanaryConfig;
 use crate::units::{duration, range};
 
 /// The `health` section: how remote nodes are probed. Workers have a probe of their own.
@@ -23,18 +24,31 @@ pub struct HealthConfig {
     pub failures: u32,
     /// Probes in a row that must succeed before it gets requests again.
     pub successes: u32,
+    /// Generations of one token, for nodes that nobody asks anything.
+    pub canary: CanaryConfig,
 }
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(2), timeout: Duration::from_secs(5), failures: 3, successes: 2 }
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            failures: 3,
+            successes: 2,
+            canary: CanaryConfig::default(),
+        }
     }
 }
 
 impl HealthConfig {
     /// What is wrong, with the key it is wrong with.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let times = [("interval", self.interval), ("timeout", self.timeout)];
+        let times = [
+            ("interval", self.interval),
+            ("timeout", self.timeout),
+            ("canary.interval", self.canary.interval),
+            ("canary.timeout", self.canary.timeout),
+        ];
         let zero = times.into_iter().filter(|(_, time)| time.is_zero());
         let zero = zero.map(|(key, _)| (key, "must be more than 0".to_owned()));
         let counts = [("failures", self.failures), ("successes", self.successes)];
@@ -84,23 +98,26 @@ impl Condition {
 /// One node's.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    is_unfit: bool,
-    failures: u32,
-    successes: u32,
-    /// What the last probe that failed has found.
-    fault: String,
+    probes: Tally,
+    canaries: Tally,
     /// How it is worse than the others that serve the same.
     odd: Option<String>,
     /// Why a person wants it drained.
     drained: Option<String>,
 }
 
-/// The part of its requests that a node gets which answers much later than the others.
-const ODD_SHARE: f64 = 0.25;
+/// Checks of one kind, each of which has come back well or not.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    is_unfit: bool,
+    failures: u32,
+    successes: u32,
+    /// What the last one that failed has found.
+    fault: String,
+}
 
-impl Health {
-    /// A probe has come back; the reason if it failed.
-    pub fn probed(&mut self, found: Result<(), String>, config: &HealthConfig) {
+impl Tally {
+    fn count(&mut self, found: Result<(), String>, config: &HealthConfig) {
         match found {
             Ok(()) => {
                 (self.failures, self.successes) = (0, self.successes.saturating_add(1));
@@ -111,6 +128,33 @@ impl Health {
                 self.is_unfit |= self.failures >= config.failures;
                 self.fault = fault;
             }
+        }
+    }
+
+    /// What is wrong, in words; `what` they are.
+    fn reason(&self, what: &str) -> Option<String> {
+        match (self.failures, self.is_unfit) {
+            (0, false) => None,
+            (0, true) => Some(format!("{what} succeed again, after: {}", self.fault)),
+            (count, _) => Some(format!("{count} {what} in a row failed, the last one: {}", self.fault)),
+        }
+    }
+}
+
+/// The part of its requests that a node gets which answers much later than the others.
+const ODD_SHARE: f64 = 0.25;
+
+impl Health {
+    /// A probe has come back; the reason if it failed.
+    pub fn probed(&mut self, found: Result<(), String>, config: &HealthConfig) {
+        self.probes.count(found, config);
+    }
+
+    /// A canary has come back; `None`: there was nothing to ask it for, so what earlier ones have found says nothing any more.
+    pub fn sung(&mut self, found: Option<Result<(), String>>, config: &HealthConfig) {
+        match found {
+            Some(found) => self.canaries.count(found, config),
+            None => self.canaries = Tally::default(),
         }
     }
 
@@ -136,7 +180,8 @@ impl Health {
 
     /// What it may be given.
     pub fn condition(&self) -> Condition {
-        match (&self.drained, self.is_unfit, self.failures) {
+        let failures = self.probes.failures + self.canaries.failures;
+        match (&self.drained, self.probes.is_unfit || self.canaries.is_unfit, failures) {
             (Some(_), ..) => Condition::Draining,
             (None, true, _) => Condition::Unhealthy,
             (None, false, 0) if self.odd.is_none() => Condition::Healthy,
@@ -146,15 +191,8 @@ impl Health {
 
     /// Why, in words; empty where all is well.
     pub fn reason(&self) -> String {
-        match (&self.drained, &self.odd) {
-            (Some(reason), _) => reason.clone(),
-            (None, _) if self.failures > 0 => {
-                format!("{} probes in a row failed, the last one: {}", self.failures, self.fault)
-            }
-            (None, _) if self.is_unfit => format!("probes succeed again, after: {}", self.fault),
-            (None, Some(odd)) => odd.clone(),
-            (None, None) => String::new(),
-        }
+        let found = || self.probes.reason("probes").or_else(|| self.canaries.reason("canaries"));
+        self.drained.clone().or_else(found).or_else(|| self.odd.clone()).unwrap_or_default()
     }
 }
 
@@ -182,6 +220,29 @@ mod tests {
         assert_eq!(health.reason(), "probes succeed again, after: refused");
         assert_eq!(probed(&mut health, "+"), Condition::Healthy);
         assert_eq!(health.reason(), "");
+    }
+
+    #[test]
+    fn canaries_are_counted_for_themselves() {
+        let (mut health, config) = (Health::default(), HealthConfig::default());
+        for _ in 0..3 {
+            health.sung(Some(Err("no token in time".to_owned())), &config);
+            probed(&mut health, "+++");
+        }
+        assert_eq!(health.condition(), Condition::Unhealthy);
+        assert_eq!(health.reason(), "3 canaries in a row failed, the last one: no token in time");
+        health.sung(Some(Ok(())), &config);
+        assert_eq!(health.condition(), Condition::Unhealthy);
+        health.sung(Some(Ok(())), &config);
+        assert_eq!(health.condition(), Condition::Healthy);
+    }
+
+    #[test]
+    fn a_node_without_anything_to_ask_for_is_not_taken_out_for_ever() {
+        let (mut health, config) = (Health::default(), HealthConfig::default());
+        (0..3).for_each(|_| health.sung(Some(Err("oops".to_owned())), &config));
+        health.sung(None, &config);
+        assert_eq!((health.condition(), health.reason()), (Condition::Healthy, String::new()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Nodes: whatever can run a generation. Co-located workers, and remote nodes, which differ in their [`protocol`] and nowhere else.
 
 mod access;
+mod canary;
 mod config;
 mod dns;
 mod endpoint;
@@ -12,6 +13,7 @@ mod roster;
 mod scout;
 mod signal;
 mod traffic;
+mod via;
 mod watched;
 
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
+pub use canary::CanaryConfig;
 pub use config::{NodeConfig, NodeTls, Served};
 pub use endpoint::{Each, Endpoint, Host, NoEndpoint};
 pub use health::{Condition, Health, HealthConfig};
@@ -29,6 +32,7 @@ pub use pool::Pool;
 pub use roster::Roster;
 pub use scout::Scout;
 pub use signal::{Resident, Signal};
+pub use via::{Hop, MOST_HOPS, NoHop, Via};
 pub use watched::Canonical;
 
 use crate::routing::Site;
@@ -63,6 +67,8 @@ pub struct Node {
     in_flight: AtomicUsize,
     tokens: AtomicU64,
     unread: AtomicU64,
+    /// Of the [`Hop`] that it is; 0: none that is known.
+    hop: AtomicU64,
 }
 
 /// What this proxy has running on a node.
@@ -118,6 +124,7 @@ impl Node {
             in_flight: AtomicUsize::new(0),
             tokens: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            hop: AtomicU64::new(0),
         }
     }
 
@@ -182,12 +189,33 @@ impl Node {
         models.iter().find(|(_, offer)| offer.name == theirs).map(|(name, _)| name.clone())
     }
 
+    /// Our name of its only model, if it has one.
+    fn only_model(&self) -> Option<String> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.keys().next().filter(|_| models.len() == 1).cloned()
+    }
+
     /// Learns what it serves, by our names. Whether that is something else than before.
     pub fn set_models(&self, models: HashMap<String, Offer>) -> bool {
         let mut known = self.models.write().unwrap_or_else(PoisonError::into_inner);
         let is_other = *known != models;
         *known = models;
         is_other
+    }
+
+    /// The Arriero that it is, if it is one and has said so.
+    pub fn hop(&self) -> Option<Hop> {
+        Hop::from_number(self.hop.load(Ordering::Relaxed))
+    }
+
+    /// It has said which Arriero it is.
+    pub fn met(&self, hop: Hop) {
+        self.hop.store(hop.number(), Ordering::Relaxed);
+    }
+
+    /// The Arrieros between here and whoever runs `model` for it.
+    pub fn way(&self, model: &str) -> Via {
+        self.offer(model).map(|offer| offer.via).unwrap_or_default().and(self.hop())
     }
 
     /// Looks at what it last said of its load; `None` if that is unknown or too old to be believed.
@@ -234,6 +262,12 @@ impl Node {
                 traffic.insert(model.to_owned(), first);
             }
         }
+    }
+
+    /// When it began to answer last.
+    fn answered_at(&self) -> Option<Instant> {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.values().map(Traffic::last).max()
     }
 
     /// The mean time to the first event of its answers for `model` of late, in seconds; `None`: too few.

@@ -11,6 +11,7 @@ use futures::stream::FuturesUnordered;
 use pingora::lb::Backends;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::canary;
 use super::dns::Instance;
 use super::protocol::Offer;
 use super::watched::{Canonical, Entry, Kept, Watched};
@@ -195,7 +196,8 @@ impl Scout {
     }
 
     async fn follow(&self, watched: &Watched) {
-        tokio::join!(self.follow_models(watched), self.follow_load(watched));
+        let canaries = canary::keep(&watched.node, &self.upstream, || self.health(), &self.metrics);
+        tokio::join!(self.follow_models(watched), self.follow_load(watched), canaries);
     }
 
     /// Asks over and over what the node has. One that does not tell keeps what it told last, in lists too, until its probes find it
@@ -238,7 +240,10 @@ impl Scout {
     async fn offers(&self, node: &Node) -> Result<Vec<Offer>, Fault> {
         let Some(request) = node.protocol.ask_offers() else { return Ok(Vec::new()) };
         let body = self.within(self.upstream.ask(node, request)).await?;
-        node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))
+        let mut offers = node.protocol.offers(&body).map_err(|error| Fault::Broken(error.to_string()))?;
+        // What a node has from here would stay for ever, each having it from the other.
+        offers.retain(|offer| !offer.via.has(self.upstream.hop()));
+        Ok(offers)
     }
 
     /// Probes the node over and over, by asking how loaded it is; one that has nothing to say about that, by asking what it has.
@@ -289,7 +294,7 @@ impl Scout {
 }
 
 /// A tenth more or less, so that nodes are not all asked at once.
-fn jittered(interval: Duration) -> Duration {
+pub(super) fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::random_range(0.9..1.1))
 }
 

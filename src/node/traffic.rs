@@ -42,6 +42,11 @@ impl Traffic {
         (traffic.count >= ENOUGH).then(|| traffic.seconds / traffic.count)
     }
 
+    /// When an answer began last.
+    pub fn last(&self) -> Instant {
+        self.at
+    }
+
     fn fade(&mut self, now: Instant) {
         let halves = now.saturating_duration_since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         let left = 0.5_f64.powf(halves);

@@ -42,6 +42,9 @@ pub(super) async fn serve(
     endpoint: &Endpoint,
     body: Bytes,
 ) -> pingora::Result<()> {
+    if let Some(error) = proxy.dispatch.refusal(&ctx.via) {
+        return reply::error(proxy, session, ctx, error).await;
+    }
     let is_large = body.len() > LARGE;
     let parsed = aside(is_large, || dialect::parse(endpoint, &body));
     drop(body);
@@ -84,7 +87,7 @@ async fn run(
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
     };
-    let mut claim = match claim::of(proxy, session, call.keep_alive, priority) {
+    let mut claim = match claim::of(proxy, session, ctx, call.keep_alive, priority) {
         Ok(claim) => claim,
         Err(error) => return Ok(Err(error.into())),
     };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pingora::protocols::http::ServerSession;
 use sha2::{Digest, Sha256};
 
-use super::Proxy;
-use crate::dispatch::Claim;
+use super::{Context, Proxy};
+use crate::dispatch::{Claim, Drill, NoDrill};
 use crate::error::Error;
 use crate::flight::{CoalesceMode, Ids, NoMode};
 use crate::generation::{NoPriority, Priority};
@@ -18,6 +18,7 @@ use crate::units::KeepAlive;
 pub(super) fn of(
     proxy: &Proxy,
     session: &ServerSession,
+    ctx: &Context,
     keep_alive: Option<KeepAlive>,
     priority: Option<Priority>,
 ) -> Result<Claim, Error> {
@@ -35,6 +36,8 @@ pub(super) fn of(
         coalesce: coalesce(session)?,
         choice: 0,
         ids: None,
+        via: ctx.via.clone(),
+        drill: drill(proxy, session)?,
     })
 }
 
@@ -84,6 +87,14 @@ pub(super) fn ids(session: &ServerSession) -> Result<Option<Ids>, Error> {
     let wants =
         session.get_header("x-arriero-event-ids").is_some_and(|value| value == "true" || value == "1");
     Ok(wants.then_some(Ids::New))
+}
+
+/// `X-Arriero-Fault`, where it counts.
+fn drill(proxy: &Proxy, session: &ServerSession) -> Result<Option<Drill>, Error> {
+    let value = session.get_header("x-arriero-fault").filter(|_| proxy.drills);
+    let Some(value) = value.map(|value| String::from_utf8_lossy(value.as_bytes())) else { return Ok(None) };
+    let wrong = |fault: NoDrill| Error::invalid_param("X-Arriero-Fault", format!("X-Arriero-Fault {fault}"));
+    value.trim().parse().map(Some).map_err(wrong)
 }
 
 fn site(proxy: &Proxy, session: &ServerSession) -> Site {

@@ -8,6 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::dialect::Dialect;
 use crate::flight::{Route, Source};
 use crate::generation::Done;
+use crate::node::Via;
 
 /// One request. Every field says which phase writes it.
 pub struct Context {
@@ -21,6 +22,8 @@ pub struct Context {
     pub endpoint: &'static str,
     /// The configured model, once its name is known to mean one.
     pub model: Option<Arc<str>>,
+    /// The Arrieros that it has come through; written by `request_filter`.
+    pub via: Via,
     /// An allowed `Origin`, to be echoed.
     pub origin: Option<String>,
     /// How the answer came to be; written with its first event.
@@ -49,6 +52,7 @@ impl Context {
             dialect: Dialect::Ollama,
             endpoint: "unknown",
             model: None,
+            via: Via::default(),
             origin: None,
             route: None,
             source: Source::default(),

@@ -11,6 +11,7 @@ use super::{Context, Proxy, reply};
 use crate::dialect::{Endpoint, ollama, openai};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
+use crate::node::Via;
 
 /// A card in full can take some 100 MB until it is written down, so there is one at a time.
 static FULL_CARD: Mutex<()> = Mutex::const_new(());
@@ -33,15 +34,16 @@ pub(super) async fn serve(
     }
     let wanted = endpoint.clone();
     let path = session.req_header().uri.path().to_owned();
-    let told = off_thread(proxy, move |dispatch| tell(dispatch, &wanted, path)).await;
+    let via = ctx.via.clone();
+    let told = off_thread(proxy, move |dispatch| tell(dispatch, &wanted, path, &via)).await;
     reply_with(proxy, session, ctx, told).await
 }
 
-fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String) -> Result<Vec<u8>, Error> {
+fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String, via: &Via) -> Result<Vec<u8>, Error> {
     Ok(match endpoint {
-        Endpoint::Tags => ollama::tags(&dispatch.cards()),
+        Endpoint::Tags => ollama::tags(&dispatch.cards(via)),
         Endpoint::Ps => ollama::ps(&dispatch.loaded(), OffsetDateTime::now_utc()),
-        Endpoint::Models => openai::models(&dispatch.cards()),
+        Endpoint::Models => openai::models(&dispatch.cards(via)),
         Endpoint::ModelById(id) => openai::model(id, &*dispatch.card(id, false)?),
         _ => return Err(Error::NotImplemented { endpoint: path }),
     })

@@ -27,13 +27,14 @@ pub(super) fn write(
     let done = ctx.done.clone().unwrap_or_default();
     let (model, node) =
         (ctx.model.as_deref().unwrap_or_default(), ctx.route.as_ref().map_or("", |route| &route.node));
+    let fallback = ctx.route.as_ref().and_then(|route| route.fallback.as_deref());
     let ttft_ms = ctx.first_event.map(millis);
     let cache = ctx.route.as_ref().map(|_| ctx.source.as_str());
     let reason = ctx.error.as_ref().map(crate::error::Error::detail);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                id = %ctx.id, dialect = ctx.dialect.as_str(), endpoint = ctx.endpoint, model, node, status,
+                id = %ctx.id, dialect = ctx.dialect.as_str(), endpoint = ctx.endpoint, model, fallback, node, status,
                 outcome = ctx.outcome, cache, error = reason, ttft_ms, total_ms = millis(total),
                 prompt_tokens = done.prompt_tokens, completion_tokens = done.completion_tokens, "request"
             )

@@ -49,6 +49,8 @@ pub struct Proxy {
     pub sites: Sites,
     /// The header that says it.
     pub site_header: String,
+    /// Whether requests may ask for a fault.
+    pub drills: bool,
     /// For `/health`.
     pub readiness: Readiness,
     /// Where to count.

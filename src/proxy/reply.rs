@@ -1,6 +1,7 @@
 //! Response heads, and answers that are one piece.
 
 use bytes::Bytes;
+use http::header::VIA;
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -27,6 +28,9 @@ pub(super) fn decorate(
     }
     if let (true, Some(route)) = (arriero_headers, &ctx.route) {
         head.insert_header("X-Arriero-Node", &*route.node)?;
+        if let Some(model) = &route.fallback {
+            head.insert_header("X-Arriero-Fallback", &**model)?;
+        }
         head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;
@@ -44,6 +48,10 @@ pub(super) fn head(
     let mut head = ResponseHeader::build(status, Some(8))?;
     head.insert_header("Content-Type", content_type)?;
     decorate(&mut head, ctx, proxy.headers)?;
+    if !ctx.via.is_empty() {
+        // Whoever sent it is an Arriero too, and must know whom it has asked.
+        head.insert_header(VIA, proxy.dispatch.via())?;
+    }
     Ok(Box::new(head))
 }
 

@@ -1,5 +1,6 @@
 //! One request that Arriero answers itself: access, endpoint, body, and then whoever answers.
 
+use http::header::VIA;
 use http::{Method, StatusCode};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
@@ -9,6 +10,7 @@ use super::body::{self, NoBody};
 use super::{Context, Proxy, access, answer, info, journal, reply};
 use crate::dialect::{Dialect, Endpoint, error_body};
 use crate::error::Error;
+use crate::node::Via;
 
 /// Longest request id taken over from a client.
 const ID_LIMIT: usize = 128;
@@ -85,6 +87,7 @@ pub(super) async fn admit(
     let request = session.req_header();
     ctx.dialect = Dialect::of(request.uri.path());
     ctx.id = request_id(request.headers.get("x-request-id"));
+    ctx.via = Via::read(request.headers.get_all(VIA).iter().filter_map(|field| field.to_str().ok()));
     let is_preflight = request.method == Method::OPTIONS;
     match proxy.access.check(&request.headers) {
         Ok(origin) => ctx.origin = origin,

@@ -97,6 +97,7 @@ impl Heart {
             headers: config.headers,
             sites: Sites::new(&config.routing.sites),
             site_header: config.routing.sites.header.clone(),
+            drills: config.faults.enabled,
             readiness: Arc::clone(&self.readiness),
             metrics: Arc::clone(&self.metrics),
             active: self.active.clone(),

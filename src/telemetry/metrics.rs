@@ -45,6 +45,10 @@ pub struct Metrics {
     pub coalesced: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
+    /// `{result}`: second nodes asked; result is `won` or `lost`.
+    pub hedges: IntCounterVec,
+    /// `{model, to}`: requests that went on to another model.
+    pub fallbacks: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
     pub resumed: IntCounter,
     /// `{node, model}`: 0 closed, 1 open, 2 half open; without a model for the node as a whole.
@@ -55,6 +59,10 @@ pub struct Metrics {
     pub prediction_error: HistogramVec,
     /// `{node}`: 1 while it takes requests.
     pub node_up: IntGaugeVec,
+    /// `{node, result}`; result is `ok` or `failed`.
+    pub canaries: IntCounterVec,
+    /// `{node, model}`: the part of its requests that a node gets, 0 to 1.
+    pub node_share: GaugeVec,
     /// `{model}`: workers of the model that are ready.
     pub model_loaded: IntGaugeVec,
     /// `{model}`.
@@ -141,6 +149,18 @@ impl Metrics {
                 &["model"],
             )?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
+            hedges: counter(
+                r,
+                "hedges_total",
+                "Requests sent to a second node because the first was late.",
+                &["result"],
+            )?,
+            fallbacks: counter(
+                r,
+                "fallbacks_total",
+                "Requests that went on to another model.",
+                &["model", "to"],
+            )?,
             resumed: register(
                 r,
                 IntCounter::new(
@@ -168,6 +188,19 @@ impl Metrics {
                 &["strategy"],
             )?,
             node_up: gauge(r, "node_up", "1 while the node takes requests.", &["node"])?,
+            canaries: counter(
+                r,
+                "canaries_total",
+                "Generations of one token sent to see.",
+                &["node", "result"],
+            )?,
+            node_share: register(
+                r,
+                GaugeVec::new(
+                    Opts::new("arriero_node_share_ratio", "Part of its requests that a node gets."),
+                    &["node", "model"],
+                )?,
+            )?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,
             model_load: histogram(r, "model_load_seconds", "Spawn to ready.", LATENCY, &["model"])?,
             model_evictions: counter(r, "model_evictions_total", "Models unloaded.", &["reason"])?,
@@ -200,6 +233,7 @@ impl Metrics {
         forget(&self.node_up, name);
         forget(&self.kv_used, name);
         forget(&self.pauses, name);
+        forget(&self.canaries, name);
     }
 
     /// The exposition in Prometheus' text format 0.0.4.

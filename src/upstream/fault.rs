@@ -76,7 +76,7 @@ impl Fault {
             | Self::Declined(_)
             | Self::RateLimited { .. } => true,
             Self::Refused(failure) => {
-                matches!(failure.code, FailureCode::Unavailable | FailureCode::Internal)
+                matches!(failure.code, FailureCode::Unavailable | FailureCode::Internal | FailureCode::Loop)
             }
         }
     }

@@ -24,7 +24,7 @@ use wire::{Answer, Wire};
 
 use crate::generation::{Event, FailureCode};
 use crate::node::protocol::{Decode, Garbled, Lines, Request};
-use crate::node::{Endpoint, Node};
+use crate::node::{Endpoint, Hop, Node};
 
 /// Pooled connections that idle longer are closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,15 +34,21 @@ const MESSAGE_LIMIT: usize = 256 << 20;
 /// The client side of every protocol.
 pub struct Upstream {
     connector: TransportConnector,
+    hop: Hop,
 }
 
 impl Default for Upstream {
     fn default() -> Self {
-        Self { connector: TransportConnector::new(None) }
+        Self { connector: TransportConnector::new(None), hop: Hop::random() }
     }
 }
 
 impl Upstream {
+    /// What this process is called in the `Via` of its requests.
+    pub fn hop(&self) -> Hop {
+        self.hop
+    }
+
     /// Sends `request` and reads the head of the answer. A pooled connection that turns out to be closed is replaced without
     /// anybody noticing.
     pub async fn start(&self, node: &Node, request: Request) -> Result<Exchange<'_>, Fault> {
@@ -51,7 +57,7 @@ impl Upstream {
         loop {
             let Connection { stream, pool, is_reused } = connect(&self.connector, node).await?;
             let mut lines = Lines::default();
-            let sent = Wire::send(stream, head(node, &request), body.clone(), &mut lines.buffer);
+            let sent = Wire::send(stream, self.head(node, &request), body.clone(), &mut lines.buffer);
             let (wire, answer) = match patience.first(sent).await? {
                 Ok(sent) => sent,
                 // The node may have closed an idle connection at the moment it was taken from the pool.
@@ -59,6 +65,9 @@ impl Upstream {
                 Err(error) => return Err(Fault::broken("request", error)),
             };
             // The first byte that counts is one of the body: some servers send the head before they begin.
+            if let Some(hop) = answer.hop {
+                node.met(hop);
+            }
             let first = patience.first.filter(|_| lines.buffer.is_empty());
             let mut exchange =
                 Exchange { upstream: self, wire, pool, lines, patience: Patience { first, ..patience } };
@@ -78,24 +87,27 @@ impl Upstream {
         exchange.release();
         Ok(body)
     }
-}
 
-/// The head of a request, up to its blank line.
-fn head(node: &Node, request: &Request) -> String {
-    let method = if request.body.is_some() { "POST" } else { "GET" };
-    let host = match &node.endpoint {
-        Endpoint::Unix(_) => "worker".to_owned(),
-        Endpoint::Tcp(host) => host.to_string(),
-    };
-    let mut head =
-        format!("{method} {}{} HTTP/1.1\r\nHost: {host}\r\n", node.endpoint.prefix(), request.path);
-    if let Some(key) = &node.access.api_key {
-        head += &format!("Authorization: Bearer {}\r\n", key.reveal());
+    /// The head of a request, up to its blank line.
+    fn head(&self, node: &Node, request: &Request) -> String {
+        let method = if request.body.is_some() { "POST" } else { "GET" };
+        let host = match &node.endpoint {
+            Endpoint::Unix(_) => "worker".to_owned(),
+            Endpoint::Tcp(host) => host.to_string(),
+        };
+        let mut head =
+            format!("{method} {}{} HTTP/1.1\r\nHost: {host}\r\n", node.endpoint.prefix(), request.path);
+        if node.is_remote() {
+            head += &format!("Via: {}\r\n", request.via.field(self.hop));
+        }
+        if let Some(key) = &node.access.api_key {
+            head += &format!("Authorization: Bearer {}\r\n", key.reveal());
+        }
+        if let Some(body) = &request.body {
+            head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        }
+        head + "\r\n"
     }
-    if let Some(body) = &request.body {
-        head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-    }
-    head + "\r\n"
 }
 
 fn refusal(node: &Node, answer: &Answer, body: &[u8]) -> Fault {
@@ -196,6 +208,11 @@ impl Exchange<'_> {
         };
         self.patience.first = None;
         read.map_err(|error| Fault::broken("answer", error))
+    }
+
+    /// From now on it is as if the node never ended the body.
+    pub fn never_end(&mut self) {
+        self.wire.never_end();
     }
 
     /// Reads to the end of the body, where nothing but blank lines may follow, and gives the connection back to the pool.

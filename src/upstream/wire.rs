@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::framing::Framing;
 use super::piece;
+use crate::node::{Hop, Via};
 
 /// Longest head of an answer.
 const HEAD_LIMIT: usize = 64 << 10;
@@ -44,6 +45,8 @@ pub(super) struct Answer {
     pub status: u16,
     /// `Retry-After`, where it is one.
     pub retry_after: Option<Duration>,
+    /// The Arriero that answered, where one did and said so.
+    pub hop: Option<Hop>,
 }
 
 /// What the head of an answer says.
@@ -107,6 +110,12 @@ impl Wire {
         Ok(body.len() > length)
     }
 
+    /// From now on only the end of the connection is the end of the body.
+    pub(super) fn never_end(&mut self) {
+        self.framing = Framing::Close;
+        self.is_reusable = false;
+    }
+
     /// The connection, if another exchange can use it: the body was read to its end.
     pub(super) fn into_reusable(self) -> Option<Stream> {
         (self.is_reusable && self.framing.is_done()).then_some(self.stream)
@@ -122,7 +131,7 @@ fn parse(received: &[u8]) -> Result<Option<Head>, Broken> {
     };
     let status = answer.code.unwrap_or_default();
     let mut head = Head {
-        answer: Answer { status, retry_after: None },
+        answer: Answer { status, retry_after: None, hop: None },
         framing: Framing::Close,
         is_reusable: answer.version == Some(1),
         length,
@@ -142,6 +151,8 @@ fn parse(received: &[u8]) -> Result<Option<Head>, Broken> {
             }
         } else if field.name.eq_ignore_ascii_case("retry-after") {
             head.answer.retry_after = retry_after(value, OffsetDateTime::now_utc());
+        } else if field.name.eq_ignore_ascii_case("via") {
+            head.answer.hop = Via::read([value]).last();
         } else if field.name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close") {
             head.is_reusable = false;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, until_true};
-use crate::http::Response;
+use crate::http::{Request, Response};
 use crate::lab::{Api, Fault, Lab, tokens};
 
 /// Tokens that each request asks for.
@@ -205,6 +205,49 @@ fn a_node_that_answers_500_is_left_alone_then_tried_and_comes_back() {
     });
     assert!(moved("half_open") >= 1.0 && moved("closed") >= 1.0);
     assert!(lane.faulty.asked() > asked);
+}
+
+#[test]
+fn a_node_that_is_back_gets_its_part_slowly_and_all_of_it_can_be_seen() {
+    let (faulty, sound) = (Lab::start(Api::Ollama, Fault::Answers500), Lab::start(Api::Ollama, Fault::None));
+    let server = Server::start(&format!(
+        "routing: {{ strategy: round_robin }}\nbreaker: {{ consecutive_failures: 3, open: 500ms, slow_start: 10m }}\n\
+         nodes:\n  - {}\n  - {}\n",
+        faulty.entry("faulty"),
+        sound.entry("sound"),
+    ));
+    let lane = Lane { faulty, sound, server };
+    let share = |node: &str| lane.server.metric("arriero_node_share_ratio", &format!("node=\"{node}\""));
+    let listed = || {
+        let nodes = Request::get("/admin/v1/nodes").send(&lane.server.admin).expect("an answer");
+        let nodes = nodes.json().expect("JSON")["nodes"].clone();
+        nodes
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|node| node["name"] == "faulty")
+            .expect("listed")
+            .clone()
+    };
+    assert_eq!((share("faulty"), share("sound")), (1.0, 1.0));
+    (0..6).for_each(|_| assert_eq!(lane.ask(0), End::Whole));
+    assert_eq!(lane.faulty.asked(), 3, "as many failures as are configured");
+    let out = &listed()["models"][0]["breaker"];
+    assert_eq!((&out["state"], &out["consecutive_failures"]), (&json!("open"), &json!(3)), "{out}");
+    assert_eq!((share("faulty"), share("sound")), (0.0, 1.0));
+    lane.faulty.set(Fault::None);
+    until_true("it is back", || {
+        assert_eq!(lane.ask(0), End::Whole);
+        thread::sleep(Duration::from_millis(20));
+        listed()["models"][0]["breaker"]["state"] == "closed"
+    });
+    for (from, to) in [("closed", "open"), ("open", "half_open"), ("half_open", "closed")] {
+        let labels = format!("from=\"{from}\",node=\"faulty\",to=\"{to}\"");
+        assert_eq!(lane.server.metric("arriero_breaker_transitions_total", &labels), 1.0, "{labels}");
+    }
+    assert!((0.1..0.2).contains(&share("faulty")), "{}", share("faulty"));
+    let back = &listed()["models"][0]["breaker"]["share"];
+    assert!(back.as_f64().is_some_and(|share| (0.1..0.2).contains(&share)), "{back}");
 }
 
 #[test]

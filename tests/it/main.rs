@@ -20,9 +20,13 @@ mod coalesce;
 #[cfg(feature = "engine")]
 mod conf;
 #[cfg(feature = "engine")]
+mod drills;
+#[cfg(feature = "engine")]
 mod engine_loads_fixtures;
 #[cfg(feature = "engine")]
 mod extras;
+#[cfg(feature = "engine")]
+mod fallbacks;
 #[cfg(feature = "engine")]
 mod fault_lab;
 #[cfg(feature = "engine")]
@@ -31,6 +35,8 @@ mod faults;
 mod fixture;
 #[cfg(feature = "engine")]
 mod harness;
+#[cfg(feature = "engine")]
+mod hedges;
 #[cfg(feature = "engine")]
 mod hostile_files;
 #[cfg(feature = "engine")]
@@ -41,6 +47,8 @@ mod http;
 mod llama_server;
 #[cfg(feature = "engine")]
 mod load;
+#[cfg(feature = "engine")]
+mod loops;
 #[cfg(feature = "engine")]
 mod metrics;
 #[cfg(feature = "vision")]
@@ -75,5 +83,7 @@ mod snapshots;
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;
+#[cfg(feature = "engine")]
+mod unknown_fields;
 #[cfg(feature = "vision")]
 mod vision;

@@ -61,6 +61,7 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         "  models: {}",
         "    networks: []",
         "    weights: {}",
+        "  fallbacks: {}",
     ];
     let text = beside.iter().fold(text, |text, line| text.replace(&format!("{line}\n"), ""));
     let mut examples = 0;

@@ -197,6 +197,16 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             ],
         ),
         (
+            "models:\n  a: { path: 'builtin:demo', aliases: [x], fallbacks: [b, m, 'X', c] }\n  b: { path: 'builtin:demo', fallbacks: [a] }\n\
+             nodes: [{ name: n, url: 'unix:/b', models: [m] }]\nretry: { fallbacks: { m: [a, 'M:latest'], A: [b] } }",
+            vec![
+                "a.yaml:2:62: models.a.fallbacks[2]: \"X\" is the same model",
+                "a.yaml:2:67: models.a.fallbacks[3]: there is no model \"c\"",
+                "a.yaml:5:30: retry.fallbacks.m[1]: \"M:latest\" is the same model",
+                "a.yaml:5:43: retry.fallbacks.A: is for what only nodes serve; here it is models.a.fallbacks",
+            ],
+        ),
+        (
             "models: { 'a b': { path: 'builtin:demo' } }",
             vec![
                 "a.yaml:1:11: models.a b: \"a b\" cannot be a name: expected [[host/]namespace/]model[:tag] of letters, digits, _ - and .",

@@ -4,8 +4,10 @@
 
 mod object;
 mod read;
+mod rest;
 mod write;
 
 pub(super) use object::{Integer, Object, deserialize, object};
 pub(super) use read::read;
+pub(super) use rest::Rest;
 pub(super) use write::{Time, finite, list, number, string, time, to_vec, value};

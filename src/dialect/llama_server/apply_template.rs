@@ -7,7 +7,7 @@ use crate::dialect::json::{self, object};
 use crate::dialect::openai::messages::{self, MessageBody};
 use crate::dialect::{Call, Question};
 use crate::error::Error;
-use crate::generation::{Adaptation, Format, Generation, Input, Options, Priority, ToolChoice};
+use crate::generation::{Generation, Input};
 
 object! {
     struct Body {
@@ -21,21 +21,8 @@ pub(in crate::dialect) fn parse(body: &[u8]) -> Result<Call, Error> {
     let body: Body = json::read(body)?;
     let (messages, _) = messages::canonical(body.messages.ok_or_else(|| required("messages"))?)?;
     let tools = body.tools.unwrap_or_default().into_iter().map(Value::Object).collect();
-    let conversation = Generation {
-        model: body.model.clone().unwrap_or_default(),
-        input: Input::Chat { messages, tools },
-        options: Options::default(),
-        adaptation: Adaptation::Default,
-        format: Format::Text,
-        logprobs: None,
-        think: None,
-        tool_choice: ToolChoice::Auto,
-        parallel_tool_calls: true,
-        truncate: true,
-        shift: true,
-        resume: None,
-        priority: Priority::NORMAL,
-    };
+    let model = body.model.clone().unwrap_or_default();
+    let conversation = Generation::new(model, Input::Chat { messages, tools });
     Ok(ask(body.model, Question::Render(Box::new(conversation)), TextField("prompt")))
 }
 

@@ -74,6 +74,7 @@ impl Sampling {
             truncate: true,
             shift: true,
             resume: None,
+            unknown: None,
             priority: Priority::NORMAL,
         };
         Ok(Call {

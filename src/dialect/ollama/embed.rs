@@ -47,7 +47,7 @@ pub(in crate::dialect) fn parse_legacy(body: &[u8]) -> Result<Call, Error> {
 impl Body {
     /// Without inputs the model is only loaded.
     fn call(self, model: String, inputs: Vec<String>, render: Box<dyn Render>) -> Result<Call, Error> {
-        let options = options::parse(self.options)?;
+        let (options, _) = options::parse(self.options)?;
         let keep_alive = request::keep_alive(self.keep_alive)?;
         let dimensions = self.dimensions.and_then(|Integer(n)| usize::try_from(n).ok()).filter(|n| *n > 0);
         let work = if inputs.is_empty() {

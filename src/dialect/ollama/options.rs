@@ -1,22 +1,43 @@
-//! Ollama's `options`, and llama.cpp's samplers that Ollama lacks: what is known is type-checked, what is not is ignored, `null` is skipped.
+//! Ollama's `options`, and llama.cpp's samplers that Ollama lacks: what is known is type-checked, what is not is for
+//! nodes that may know it, `null` is skipped.
 
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::generation::Options;
 
-/// The canonical form. The first value of a wrong type is an error with Ollama's text.
-pub(super) fn parse(fields: Option<Map<String, Value>>) -> Result<Options, Error> {
-    let mut options = Options::default();
+/// Most options that are passed on though nobody here knows them.
+const MOST_UNKNOWN: usize = 32;
+/// Longest text of one, in bytes.
+const LONGEST_UNKNOWN: usize = 1024;
+
+/// The canonical form, and what is not known. The first value of a wrong type is an error with Ollama's text.
+pub(super) fn parse(fields: Option<Map<String, Value>>) -> Result<(Options, Map<String, Value>), Error> {
+    let (mut options, mut unknown) = (Options::default(), Map::new());
     for (key, value) in fields.unwrap_or_default() {
-        if !value.is_null() {
-            set(&mut options, &key, value)?;
+        if value.is_null() {
+            continue;
+        }
+        if let Some(value) = set(&mut options, &key, value)?
+            && unknown.len() < MOST_UNKNOWN
+            && is_small(&value)
+        {
+            unknown.insert(key, value);
         }
     }
-    Ok(options)
+    Ok((options, unknown))
 }
 
-fn set(options: &mut Options, key: &str, value: Value) -> Result<(), Error> {
+/// As options are, but for lists of texts.
+fn is_small(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() <= LONGEST_UNKNOWN,
+        value => value.is_number() || value.is_boolean(),
+    }
+}
+
+/// Sets what is known; gives back what is not.
+fn set(options: &mut Options, key: &str, value: Value) -> Result<Option<Value>, Error> {
     match key {
         "num_predict" => options.num_predict = Some(integer(key, &value)?),
         "temperature" => options.temperature = Some(float(key, &value)?),
@@ -47,9 +68,9 @@ fn set(options: &mut Options, key: &str, value: Value) -> Result<(), Error> {
         "use_mmap" => {
             value.as_bool().ok_or_else(|| wrong(key, "boolean"))?;
         }
-        _ => {}
+        _ => return Ok(Some(value)),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A number without its fraction, as Go converts it.
@@ -91,7 +112,7 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> Result<Options, String> {
-        parse(value.as_object().cloned()).map_err(|error| error.to_string())
+        parse(value.as_object().cloned()).map(|(options, _)| options).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -120,6 +141,14 @@ mod tests {
         ] {
             assert_eq!(read(value), Err(message.to_owned()));
         }
+    }
+
+    #[test]
+    fn unknown_options_are_kept_for_who_knows_them_if_they_are_small() {
+        let fields = json!({"mirostat": 2, "numa": true, "top_k": 1, "tree": [1], "text": "x".repeat(LONGEST_UNKNOWN + 1),
+            "num_gpu": 1, "none": null});
+        let (_, unknown) = parse(fields.as_object().cloned()).unwrap();
+        assert_eq!(Value::Object(unknown), json!({"mirostat": 2, "numa": true}));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, Shape};
 use super::options;
-use crate::dialect::json::{Integer, object};
+use crate::dialect::json::{Integer, Rest, object};
 use crate::dialect::{Call, Capability, Work};
 use crate::error::Error;
-use crate::generation::{Adaptation, Format, Generation, Input, Priority, Think, ToolChoice};
+use crate::generation::{Adaptation, Format, Generation, Input, Priority, Think, ToolChoice, Unknown};
 use crate::units::KeepAlive;
 
 object! {
@@ -23,6 +23,7 @@ object! {
         "shift" => shift: bool,
         "logprobs" => logprobs: bool,
         "top_logprobs" => top_logprobs: Integer,
+        ..rest: Rest,
     }
 }
 
@@ -46,6 +47,8 @@ impl Shared {
             .filter(|top| *top <= 20)
             .ok_or_else(|| Error::invalid_param("top_logprobs", "top_logprobs must be between 0 and 20"))?;
         let think = self.think.map(think).transpose()?;
+        let (options, ollama_options) = options::parse(self.options)?;
+        let unknown = Unknown { ollama: self.rest.fields, ollama_options, ..Unknown::default() };
         Ok(Settings {
             stream: self.stream.unwrap_or(true),
             keep_alive: keep_alive(self.keep_alive)?,
@@ -53,7 +56,7 @@ impl Shared {
             generation: Generation {
                 model: model.clone(),
                 input: Input::Raw { prompt: String::new(), images: Vec::new() },
-                options: options::parse(self.options)?,
+                options,
                 adaptation: Adaptation::Default,
                 format: format(self.format)?,
                 logprobs: (self.logprobs == Some(true)).then_some(top),
@@ -63,6 +66,7 @@ impl Shared {
                 truncate: self.truncate.unwrap_or(true),
                 shift: self.shift.unwrap_or(true),
                 resume: None,
+                unknown: unknown.some(),
                 priority: Priority::NORMAL,
             },
             model,

@@ -20,6 +20,8 @@ pub fn tags(models: &[Arc<ModelCard>]) -> Vec<u8> {
         details: Details<'a>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         capabilities: Vec<&'static str>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        via: &'a [String],
     }
     let entries = models.iter().map(|card| Entry {
         name: card.display_name(),
@@ -29,6 +31,7 @@ pub fn tags(models: &[Arc<ModelCard>]) -> Vec<u8> {
         digest: &card.digest,
         details: Details::of(card),
         capabilities: capabilities(card),
+        via: &card.via,
     });
     json::to_vec(&Models { models: entries.collect::<Vec<_>>() })
 }

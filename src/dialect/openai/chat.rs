@@ -134,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_kept_for_nodes_of_this_api_but_not_who_asks() {
+        let more = json!({"min_tokens": 3, "chat_template_kwargs": {"a": 1}, "user": "u", "metadata": {}, "max_tokens": 2});
+        let unknown = parsed(more).unknown.expect("some");
+        assert_eq!(
+            serde_json::to_value(unknown).unwrap(),
+            json!({"openai": {"min_tokens": 3, "chat_template_kwargs": {"a": 1}}})
+        );
+        assert_eq!(parsed(json!({"user": "u", "temperature": 0.5})).unknown, None);
+    }
+
+    #[test]
     fn vllms_priority_is_taken_over_where_it_is_one() {
         assert_eq!(parsed(json!({"priority": -3})).priority, (-3).try_into().unwrap());
         assert!(parsed(json!({})).priority.is_normal());

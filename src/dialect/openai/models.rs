@@ -15,12 +15,15 @@ struct Model<'a> {
     /// As vLLM has it: the model that an adapter changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    via: &'a [String],
 }
 
 impl<'a> Model<'a> {
     fn of(id: &'a str, card: &'a ModelCard) -> Self {
         let parent = card.adapted.as_ref().map(|adapted| adapted.model.as_str());
-        Self { id, object: "model", created: card.modified.unix_timestamp(), owned_by: "library", parent }
+        let created = card.modified.unix_timestamp();
+        Self { id, object: "model", created, owned_by: "library", parent, via: &card.via }
     }
 }
 

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::extras::{self, Extras};
-use crate::dialect::json::{Integer, object};
+use crate::dialect::json::{Integer, Rest, object};
 use crate::dialect::lora::{self, Lora};
 use crate::dialect::{Call, Capability, Render, Work};
 use crate::error::Error;
 use crate::generation::{
-    Adaptation, Format, Generation, Input, NoPriority, Options, Priority, Think, ToolChoice,
+    Adaptation, Format, Generation, Input, NoPriority, Options, Priority, Think, ToolChoice, Unknown,
 };
 
 object! {
@@ -31,6 +31,7 @@ object! {
         "guided_grammar" => guided_grammar: String,
         "lora" => lora: Vec<Lora>,
         ..extras: Extras,
+        ..rest: Rest,
     }
 }
 
@@ -39,6 +40,9 @@ object! {
         "include_usage" => include_usage: bool,
     }
 }
+
+/// What says nothing of an answer. It stays here, or else requests that ask for the same would look different.
+const ABOUT_THE_CLIENT: [&str; 5] = ["user", "metadata", "store", "safety_identifier", "prompt_cache_key"];
 
 /// The most choices one request may ask for.
 const MAX_CHOICES: usize = 16;
@@ -55,6 +59,7 @@ pub(super) struct Settings {
     adaptation: Adaptation,
     /// How many are generated.
     pub(super) choices: usize,
+    unknown: Unknown,
     /// vLLM's `priority`.
     priority: Priority,
 }
@@ -102,6 +107,7 @@ impl Sampling {
             grammar: self.grammar.or(self.guided_grammar).filter(|grammar| !grammar.is_empty()),
             adaptation: lora::adaptation(self.lora)?,
             choices,
+            unknown: unknown(self.rest),
             priority: self.priority.map_or(Ok(Priority::NORMAL), priority)?,
         })
     }
@@ -147,6 +153,7 @@ impl Settings {
 
     /// One generation per choice. With a seed each choice gets its own, so that choices differ and yet repeat.
     pub(super) fn call(self, task: Task, needs: Vec<(Capability, Error)>, render: Box<dyn Render>) -> Call {
+        let unknown = self.unknown.some();
         let generation = Generation {
             model: self.model.clone(),
             input: task.input,
@@ -160,6 +167,7 @@ impl Settings {
             truncate: true,
             shift: true,
             resume: None,
+            unknown,
             priority: self.priority,
         };
         let mut generations = vec![generation; self.choices];
@@ -186,6 +194,12 @@ fn choices(param: &'static str, Integer(choices): Integer) -> Result<usize, Erro
         .ok()
         .filter(|choices| (1..=MAX_CHOICES).contains(choices))
         .ok_or_else(|| Error::invalid_param(param, format!("{param} must be between 1 and {MAX_CHOICES}")))
+}
+
+fn unknown(rest: Rest) -> Unknown {
+    let mut openai = rest.fields;
+    openai.retain(|name, _| !ABOUT_THE_CLIENT.contains(&name.as_str()));
+    Unknown { openai, ..Unknown::default() }
 }
 
 fn priority(Integer(priority): Integer) -> Result<Priority, Error> {

@@ -16,7 +16,8 @@ pub(super) struct Arriero;
 /// cannot go there.
 fn dialect(generation: &Generation) -> &'static dyn Protocol {
     let gets_template = matches!(generation.input, Input::Chat { .. } | Input::Prompt { .. });
-    let says_more = Ollama.objection(generation).is_some() || !generation.parallel_tool_calls;
+    let is_openais = generation.unknown.as_ref().is_some_and(|unknown| !unknown.openai.is_empty());
+    let says_more = Ollama.objection(generation).is_some() || !generation.parallel_tool_calls || is_openais;
     if gets_template && says_more { &Openai } else { &Ollama }
 }
 
@@ -90,6 +91,7 @@ mod tests {
             json!({"options": {"logit_bias": [[1, 2.0]]}}),
             json!({"tool_choice": {"kind": "required"}}),
             json!({"parallel_tool_calls": false}),
+            json!({"unknown": {"openai": {"min_tokens": 3}}}),
             json!({"format": {"kind": "grammar", "schema": "root ::= \"a\""}}),
         ] {
             let mut body = more;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use lines::Lines;
 
-use super::Signal;
+use super::{Signal, Via};
 use crate::generation::{
     Adaptation, Embedding, Embeddings, Event, Failure, FailureCode, Generation, Ranking, Scores,
 };
@@ -130,18 +130,21 @@ pub struct Request {
     pub path: Cow<'static, str>,
     /// JSON.
     pub body: Option<Bytes>,
+    /// The Arrieros that it has come through.
+    pub via: Via,
 }
 
 impl Request {
     /// Asks for something.
     pub fn get(path: &'static str) -> Self {
-        Self { path: path.into(), body: None }
+        Self { path: path.into(), body: None, via: Via::default() }
     }
 
     /// Posts JSON. What is serialised here are maps with text keys and plain numbers, which cannot fail; if it did, the node would
     /// refuse the empty body.
     pub fn post(path: &'static str, body: &impl Serialize) -> Self {
-        Self { path: path.into(), body: Some(serde_json::to_vec(body).unwrap_or_default().into()) }
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { path: path.into(), body: Some(body.into()), via: Via::default() }
     }
 }
 
@@ -160,6 +163,8 @@ pub struct Offer {
     pub parameter_size: String,
     /// Such as `Q4_0`.
     pub quantization: String,
+    /// The Arrieros between the node and whoever runs the model.
+    pub via: Via,
 }
 
 /// A node's answer is not what its protocol says. In words, for the log.

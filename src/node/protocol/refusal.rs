@@ -64,6 +64,7 @@ fn code(status: u16, body: Option<&Value>, message: &str) -> FailureCode {
         }
         // The node lacks the model, is busy, or is behind something that is.
         404 | 408 | 425 | 429 | 502 | 503 | 504 => FailureCode::Unavailable,
+        508 => FailureCode::Loop,
         405 | 501 => FailureCode::Unsupported,
         400..=499 => FailureCode::InvalidRequest,
         _ => FailureCode::Internal,
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(code(422, json!({})), FailureCode::InvalidRequest);
         assert_eq!(code(501, json!({})), FailureCode::Unsupported);
         assert_eq!(code(500, json!({})), FailureCode::Internal);
+        assert_eq!(code(508, json!({})), FailureCode::Loop);
         let long = json!({"error": {"message": "too many tokens", "type": "exceed_context_size_error"}});
         assert_eq!(code(400, long), FailureCode::ContextLength);
         let long = json!({"message": "This model's maximum context length is 512 tokens."});

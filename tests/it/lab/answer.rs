@@ -73,6 +73,7 @@ pub(super) fn answer(shared: &Shared, asked: &Asked, to: &mut Answering) -> bool
         };
     }
     shared.asked.fetch_add(1, Ordering::SeqCst);
+    shared.last.lock().expect("no panic").clone_from(&asked.body);
     let pieces = api.pieces(&asked.path, &tokens(wanted(&asked.body)));
     let head = |framing: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n{framing}\r\n\r\n", api.content_type())

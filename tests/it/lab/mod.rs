@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use serde_json::Value;
+
 pub use answer::tokens;
 pub use api::Api;
 
@@ -57,6 +59,8 @@ struct Shared {
     stops: AtomicBool,
     /// Generations that were asked for.
     asked: AtomicUsize,
+    /// The body of the last one.
+    last: Mutex<Vec<u8>>,
 }
 
 /// A request that was read.
@@ -75,6 +79,7 @@ impl Lab {
             fault: Mutex::new(fault),
             stops: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
+            last: Mutex::default(),
         });
         let listening = thread::spawn({
             let shared = Arc::clone(&shared);
@@ -91,6 +96,11 @@ impl Lab {
     /// How many generations it was asked for.
     pub fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    /// The last request for a generation.
+    pub fn last(&self) -> Value {
+        serde_json::from_slice(&self.shared.last.lock().expect("no panic")).expect("JSON")
     }
 
     /// Its entry in `nodes`, with timeouts that fit a test.

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::node::protocol::{Garbled, Offer};
-use crate::node::{Resident, Signal};
+use crate::node::{Resident, Signal, Via};
 
 #[derive(Deserialize)]
 struct Models<T> {
@@ -25,6 +25,9 @@ struct Tag {
     digest: String,
     #[serde(default)]
     details: Details,
+    /// An Arriero's own.
+    #[serde(default)]
+    via: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -44,6 +47,7 @@ pub(super) fn offers(body: &[u8]) -> Result<Vec<Offer>, Garbled> {
         family: tag.details.family,
         parameter_size: tag.details.parameter_size,
         quantization: tag.details.quantization_level,
+        via: Via::of_names(&tag.via),
     };
     Ok(tags.models.into_iter().map(offer).collect())
 }
@@ -86,7 +90,7 @@ mod tests {
         let body = json!({"models": [
             {"name": "llama3:latest", "model": "llama3:latest", "modified_at": "2025-01-01T00:00:00Z", "size": 7,
              "digest": "ab", "details": {"family": "llama", "families": null, "parameter_size": "8B",
-             "quantization_level": "Q4_0"}},
+             "quantization_level": "Q4_0"}, "via": ["arriero-00000000000000ab"]},
             {"name": "bare"}
         ]});
         let offers = offers(body.to_string().as_bytes()).unwrap();
@@ -97,7 +101,9 @@ mod tests {
             family: "llama".into(),
             parameter_size: "8B".into(),
             quantization: "Q4_0".into(),
+            via: Via::of_names(&["arriero-00000000000000ab".to_owned()]),
         };
+        assert_eq!(full.via.len(), 1);
         assert_eq!(offers, [full, Offer { name: "bare".into(), ..Offer::default() }]);
         assert!(super::offers(b"<html>").is_err());
     }

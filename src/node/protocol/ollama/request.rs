@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::generation::{Embedding, Format, Generation, Image, Input, Message, Options};
+use crate::generation::{Embedding, Format, Generation, Image, Input, Message, Options, put_under};
 use crate::node::protocol::Request;
 
 /// `/api/chat` for a conversation, `/api/generate` for the rest; always a stream.
@@ -73,16 +73,23 @@ fn shared(generation: &Generation, model: &str) -> Map<String, Value> {
             body.insert(name.into(), false.into());
         }
     }
-    let options = options(&generation.options);
-    if options.as_object().is_some_and(|options| !options.is_empty()) {
-        body.insert("options".into(), options);
+    let mut options = options(&generation.options);
+    if let Some(unknown) = &generation.unknown {
+        put_under(&mut options, &unknown.ollama_options);
+        put_under(&mut body, &unknown.ollama);
+    }
+    if !options.is_empty() {
+        body.insert("options".into(), options.into());
     }
     body
 }
 
 /// Canonical options have Ollama's names.
-fn options(options: &Options) -> Value {
-    json!(Options { logit_bias: None, ..options.clone() })
+fn options(options: &Options) -> Map<String, Value> {
+    match json!(Options { logit_bias: None, ..options.clone() }) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
 }
 
 /// Ollama puts pictures before the text that they come with.
@@ -162,6 +169,14 @@ mod tests {
                 "options": {"temperature": 0.5, "seed": 3, "stop": ["x"], "num_ctx": 9}, "messages": messages, "tools": tools
             })
         );
+    }
+
+    #[test]
+    fn what_only_this_api_may_know_travels_along_under_what_is_known() {
+        let unknown = json!({"openai": {"min_tokens": 3}, "ollama": {"new": 1, "raw": 2}, "ollama_options": {"mirostat": 2, "seed": 9}});
+        let (_, body) = encoded(json!({"unknown": unknown, "options": {"seed": 3}}));
+        let expected = json!({"model": "theirs", "stream": true, "new": 1, "raw": true, "options": {"seed": 3, "mirostat": 2}, "prompt": "p"});
+        assert_eq!(body, expected);
     }
 
     #[test]

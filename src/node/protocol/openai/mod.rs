@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{Continuation, Decode, Garbled, Offer, Protocol, Request, refusal, unsupported};
 use crate::generation::{Embedding, Embeddings, Failure, Generation, Input, Ranking, Scores};
-use crate::node::Signal;
+use crate::node::{Signal, Via};
 
 #[derive(Debug)]
 pub(super) struct Openai;
@@ -75,9 +75,14 @@ impl Protocol for Openai {
         #[derive(Deserialize)]
         struct Entry {
             id: String,
+            /// An Arriero's own.
+            #[serde(default)]
+            via: Vec<String>,
         }
         let list: List = serde_json::from_slice(body)?;
-        Ok(list.data.into_iter().map(|entry| Offer { name: entry.id, ..Offer::default() }).collect())
+        let offer =
+            |entry: Entry| Offer { name: entry.id, via: Via::of_names(&entry.via), ..Offer::default() };
+        Ok(list.data.into_iter().map(offer).collect())
     }
 
     fn ask_signal(&self) -> Vec<Request> {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::content::content;
-use crate::generation::{Format, Generation, Input, Message, Options, Role, Think, ToolChoice};
+use crate::generation::{Format, Generation, Input, Message, Options, Role, Think, ToolChoice, put_under};
 use crate::node::protocol::Request;
 
 /// `/v1/chat/completions` for what gets the model's template, `/v1/completions` for the rest; always a stream, with usage.
@@ -44,6 +44,9 @@ pub(super) fn generate(generation: &Generation, model: &str, begun: Option<&str>
     logprobs(generation.logprobs, is_chat, &mut body);
     if is_chat {
         go_on(begun, &mut body);
+    }
+    if let Some(unknown) = &generation.unknown {
+        put_under(&mut body, &unknown.openai);
     }
     Request::post(if is_chat { "/v1/chat/completions" } else { "/v1/completions" }, &body)
 }
@@ -221,6 +224,13 @@ mod tests {
         assert_eq!((raw.0.as_str(), raw.1), ("/v1/completions", json!({"prompt": "p", "logprobs": 2})));
         let infill = encoded(json!({"input": {"kind": "infill", "prefix": "a", "suffix": "b"}})).1;
         assert_eq!(infill, json!({"prompt": "a", "suffix": "b"}));
+    }
+
+    #[test]
+    fn what_only_this_api_may_know_travels_along_under_what_is_known() {
+        let unknown = json!({"openai": {"min_tokens": 3, "temperature": 9}, "ollama": {"new": 1}});
+        let body = encoded(json!({"unknown": unknown, "options": {"temperature": 0.5}})).1;
+        assert_eq!(body, json!({"temperature": 0.5, "prompt": "p", "min_tokens": 3}));
     }
 
     #[test]
