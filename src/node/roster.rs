@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -84,7 +85,7 @@ impl Roster {
 /// What the file says; nothing if it is damaged, and then it is called something else from now on.
 fn read(path: &Path) -> io::Result<BTreeMap<String, Map<String, Value>>> {
     let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(BTreeMap::new()),
         read => read?,
     };
     let damage = match parse(&bytes) {

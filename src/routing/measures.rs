@@ -17,15 +17,17 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Of nobody yet; the largest are to be at least `smallest`.
-    pub(super) fn new(smallest: Measures) -> Self {
-        Self { largest: smallest, sums: [0.0; 8], counts: [0.0; 8] }
+    /// Of `all`; the largest are to be at least `smallest`. Once all are there, and not one by one as they are measured: a processor
+    /// waits where it reads as a whole what it has written in parts a moment ago.
+    pub(super) fn of(all: &[Measures], smallest: Measures) -> Self {
+        let mut summary = Self { largest: smallest, sums: [0.0; 8], counts: [0.0; 8] };
+        all.iter().for_each(|measured| summary.add(measured));
+        summary
     }
 
-    /// Takes in those of one candidate.
-    pub(super) fn add(&mut self, measured: &Measures) {
-        for i in 0..measured.len() {
-            let (value, count) = if measured[i].is_nan() { (0.0, 0.0) } else { (measured[i], 1.0) };
+    fn add(&mut self, measured: &Measures) {
+        for (i, &value) in measured.iter().enumerate() {
+            let (value, count) = if value.is_nan() { (0.0, 0.0) } else { (value, 1.0) };
             self.largest[i] = if value > self.largest[i] { value } else { self.largest[i] };
             self.sums[i] += value;
             self.counts[i] += count;
@@ -62,8 +64,7 @@ mod tests {
             (measured[0], measured[1]) = (first, f32::NAN);
             measured
         });
-        let mut summary = Summary::new([1.0; 8]);
-        rows.iter().for_each(|measured| summary.add(measured));
+        let summary = Summary::of(&rows, [1.0; 8]);
         let (means, largest) = (summary.means(), summary.largest());
         assert_eq!((means[0], means[1], largest[0], largest[1]), (3.0, 0.0, 4.0, 1.0));
         assert_eq!(rows.map(|measured| weigh(&measured, &means, &[2.0; 8])), [4.0, 6.0, 8.0]);

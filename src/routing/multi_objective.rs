@@ -155,19 +155,18 @@ impl Strategy for MultiObjective {
     fn rank(&self, digest: &Digest, candidates: &[Candidate], now: Instant, order: &mut Order) {
         order.begin(StrategyName::MultiObjective);
         let mut measures = std::mem::take(&mut order.measures);
-        let mut summary = Summary::new(SMALLEST);
         let mut state = self.lock();
         state.index.look(&digest.prefix);
         let left = state.latencies.left(now);
         for candidate in candidates.iter().enumerate() {
             let measured = state.measure(digest, candidate, left);
-            summary.add(&measured);
             let reuse = (1.0 - measured[5]) * digest.prompt_tokens as f32;
             let row = Row::new(u8::from(!candidate.1.has_room()), 0.0).reusing(reuse as u32);
             order.push(if measured[0].is_nan() { row } else { row.expecting(measured[0], CONFIDENCE) });
             measures.push(measured);
         }
         drop(state);
+        let summary = Summary::of(&measures, SMALLEST);
         let (means, largest) = (summary.means(), summary.largest());
         let factors: Measures = std::array::from_fn(|i| self.weights[i] / largest[i]);
         for (row, measured) in order.rows_mut().iter_mut().zip(&measures) {

@@ -61,12 +61,8 @@ impl Strategy for ResourceAware {
     fn rank(&self, _: &Digest, candidates: &[Candidate], _: Instant, order: &mut Order) {
         order.begin(StrategyName::ResourceAware);
         let mut measures = std::mem::take(&mut order.measures);
-        let mut summary = Summary::new([0.0; 8]);
-        for candidate in candidates {
-            let measured = measure(candidate);
-            summary.add(&measured);
-            measures.push(measured);
-        }
+        measures.extend(candidates.iter().map(measure));
+        let summary = Summary::of(&measures, [0.0; 8]);
         let ResourceAwareConfig { cpu, memory, kv, queue, in_flight } = self.0;
         let weights = [cpu, memory, kv, queue, in_flight, 0.0, 0.0, 0.0].map(|weight| weight as f32);
         let total = weights.iter().sum::<f32>().max(f32::MIN_POSITIVE);
