@@ -139,6 +139,9 @@ pub enum Error {
         /// When the first of them is worth another try.
         retry_after: Duration,
     },
+    /// The client takes a kept answer only (`Cache-Control: only-if-cached`), and there is none.
+    #[error("no answer to this request is kept")]
+    NotKept,
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
     DeadlineExceeded,
@@ -206,7 +209,7 @@ impl Error {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
-            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeadlineExceeded | Self::NotKept => StatusCode::GATEWAY_TIMEOUT,
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
                     StatusCode::BAD_REQUEST
@@ -246,6 +249,7 @@ impl Error {
             Self::NoNode { .. } => "no_node",
             Self::NodesShut { .. } => "nodes_shut",
             Self::NodeNotFound { .. } => "node_not_found",
+            Self::NotKept => "not_kept",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
@@ -265,6 +269,7 @@ impl Error {
     /// How loudly it is logged: what the client did is information, what is full is a warning, what broke is an error.
     pub fn level(&self) -> Level {
         match self.status().as_u16() {
+            _ if *self == Self::NotKept => Level::INFO,
             500 | 502 => Level::ERROR,
             503 | 504 => Level::WARN,
             _ => Level::INFO,

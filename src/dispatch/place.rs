@@ -49,6 +49,7 @@ impl Trip<'_> {
             queued: self.waited.queue,
             loading: self.waited.load,
             upstream: self.waited.upstream + from.elapsed(),
+            age: None,
         }
     }
 }

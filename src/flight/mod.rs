@@ -5,8 +5,9 @@
 //! one poll. A [`Writer`] dropped before the end publishes [`Error::Internal`](crate::error::Error::Internal), so no reader ever waits for a task that is
 //! gone: cancellation is a state, not a silence.
 
+mod events;
 mod log;
 mod reader;
 
-pub use log::{Route, Writer, flight};
+pub use log::{Keep, Route, Writer, flight, replay};
 pub use reader::Reader;

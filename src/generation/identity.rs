@@ -41,6 +41,11 @@ impl Identity {
         Ok(Self { key: Key(Sha256::digest(&bytes).into()), bytes: bytes.into() })
     }
 
+    /// That of canonical bytes that were kept.
+    pub fn from_bytes(bytes: Arc<[u8]>) -> Self {
+        Self { key: Key(Sha256::digest(&bytes).into()), bytes }
+    }
+
     /// The hash.
     pub fn key(&self) -> Key {
         self.key
@@ -59,6 +64,11 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Key {
+    /// One that was kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -69,6 +79,29 @@ impl std::fmt::Display for Key {
     /// 64 hexadecimal digits.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 64 hexadecimal digits")]
+pub struct NoKey;
+
+impl std::str::FromStr for Key {
+    type Err = NoKey;
+
+    fn from_str(text: &str) -> Result<Self, NoKey> {
+        let digits = text.as_bytes();
+        let mut key = [0; 32];
+        if digits.len() != 2 * key.len() {
+            return Err(NoKey);
+        }
+        for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+            let value = digit(0).zip(digit(1)).map(|(high, low)| 16 * high + low);
+            *byte = value.and_then(|value| u8::try_from(value).ok()).ok_or(NoKey)?;
+        }
+        Ok(Self(key))
     }
 }
 
@@ -94,6 +127,21 @@ mod tests {
     fn who_is_in_a_hurry_asks_for_the_same() {
         let of = |priority| identity(priority, Scope::default());
         assert!(of(-10) == of(0) && of(7) == of(0));
+    }
+
+    #[test]
+    fn a_key_reads_back_as_written() {
+        let key = identity(0, Scope::default()).key();
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for text in ["", "ab", &"g".repeat(64), &"+1".repeat(32), &"0".repeat(66)] {
+            assert_eq!(text.parse::<Key>(), Err(NoKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn kept_bytes_are_the_same_identity() {
+        let identity = identity(0, Scope::default());
+        assert!(Identity::from_bytes(Arc::clone(identity.bytes())) == identity);
     }
 
     #[test]

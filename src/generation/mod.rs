@@ -22,7 +22,7 @@ mod tests;
 pub use adapter::Adaptation;
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
-pub use identity::{Identity, Key, Scope};
+pub use identity::{Identity, Key, NoKey, Scope};
 pub use image::Image;
 pub use options::Options;
 pub use priority::{NoPriority, Priority};
