@@ -145,6 +145,9 @@ pub enum Error {
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
     DeadlineExceeded,
+    /// The stream that the client wants to go on with is not there any more, or was the answer to something else.
+    #[error("the stream cannot be resumed; send the request again without Last-Event-ID")]
+    StreamGone,
     /// The process is stopping.
     #[error("arriero is shutting down")]
     ShuttingDown,
@@ -210,6 +213,7 @@ impl Error {
             }
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
             Self::DeadlineExceeded | Self::NotKept => StatusCode::GATEWAY_TIMEOUT,
+            Self::StreamGone => StatusCode::CONFLICT,
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
                     StatusCode::BAD_REQUEST
@@ -251,6 +255,7 @@ impl Error {
             Self::NodeNotFound { .. } => "node_not_found",
             Self::NotKept => "not_kept",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::StreamGone => "stream_gone",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
         }

@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 2] = ["api_key", "key"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 3] = ["routing", "retry", "breaker"];
+const LIVE: [&str; 4] = ["routing", "retry", "breaker", "coalesce"];
 
 /// One key with another value than before.
 #[derive(Clone, Debug, PartialEq)]

@@ -36,6 +36,7 @@ pub use problem::{Path, Place, Problem, Step};
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
 use crate::dispatch::RetryConfig;
+use crate::flight::CoalesceConfig;
 use crate::library::{BUILTIN_DEMO, ModelConfig};
 use crate::node::{HealthConfig, NodeConfig};
 use crate::routing::RoutingConfig;
@@ -65,6 +66,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// When a request is run again.
     pub retry: RetryConfig,
+    /// When equal requests share one computation.
+    pub coalesce: CoalesceConfig,
     /// Waiting for a place to run.
     pub queue: QueueConfig,
     /// How workers are run.
@@ -95,6 +98,7 @@ impl Default for Config {
             breaker: BreakerConfig::default(),
             health: HealthConfig::default(),
             retry: RetryConfig::default(),
+            coalesce: CoalesceConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
             limits: LimitsConfig::default(),

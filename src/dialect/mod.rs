@@ -14,6 +14,7 @@ mod lora;
 pub mod name;
 pub mod ollama;
 pub mod openai;
+pub mod sse;
 #[cfg(test)]
 mod testing;
 mod tool_call;

@@ -1,23 +1,27 @@
 //! Dispatch: the way of a canonical request from a parsed call to a node and back, as a row of stages.
 //!
 //! ```text
-//! resolve ─► (cache) ─► (join a flight) ─► admission ─► residency ─► breaker, health ─► routing ─► exchange ─► events
+//! resolve ─► (cache) ─► share a flight ─► admission ─► residency ─► breaker, health ─► routing ─► exchange ─► events
 //! ```
 //!
-//! Stages in parentheses are not built yet; their places are marked in `Dispatch::fly`. A
-//! generation runs in a task of its own and belongs to no client: the caller gets a [`Reader`] and may leave.
+//! The stage in parentheses is not built yet. A generation runs in a task of its own and belongs to no client: the caller gets an
+//! [`Answer`] and may leave.
 
+mod answer;
 mod breakers;
 mod budget;
 mod catalog;
 mod choice;
 mod config;
 mod describe;
+mod embed;
 mod exchange;
 mod nodes;
 mod place;
+mod reconnect;
 mod rules;
 mod settings;
+mod share;
 mod snapshot;
 mod target;
 mod work;
@@ -28,6 +32,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+pub use answer::Answer;
 pub use config::RetryConfig;
 pub use nodes::{Deed, Excluded, Explanation, Serving, Standing};
 pub use target::Target;
@@ -36,14 +41,15 @@ use breakers::Breakers;
 use catalog::Catalog;
 use place::Waited;
 use rules::Rules;
+use share::{Request, Sharing};
 use work::Seam;
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
 use crate::dialect::{Question, Reply};
 use crate::error::Error;
-use crate::flight::{Reader, Route, Writer, flight};
-use crate::generation::{Adaptation, Embedding, Embeddings, Generation, Priority, Ranking, Resume, Scores};
+use crate::flight::{CoalesceConfig, CoalesceMode, Ids, Route, Writer};
+use crate::generation::{Generation, Priority, Ranking, Resume, Scores};
 use crate::library::Library;
 use crate::node::Pool;
 use crate::routing::{RoutingConfig, Site};
@@ -64,6 +70,7 @@ pub struct Dispatch {
     rules: RwLock<Arc<Rules>>,
     breakers: Breakers,
     catalog: Catalog,
+    sharing: Sharing,
     upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
@@ -80,6 +87,14 @@ pub struct Claim {
     pub session: Option<u64>,
     /// Where the client is.
     pub site: Site,
+    /// Who asks: a hash of the client's key; `None`: it has none.
+    pub tenant: Option<Arc<str>>,
+    /// When it shares a flight, where it says so itself.
+    pub coalesce: Option<CoalesceMode>,
+    /// Which of the request's choices it is for, from 0.
+    pub choice: usize,
+    /// Where it wants to be able to come back, or has.
+    pub ids: Option<Ids>,
 }
 
 /// What [`Dispatch`] is made of.
@@ -98,6 +113,8 @@ pub struct Parts {
     pub queue: QueueConfig,
     /// The `retry` section.
     pub retry: RetryConfig,
+    /// The `coalesce` section.
+    pub coalesce: CoalesceConfig,
     /// The way to the nodes.
     pub upstream: Arc<Upstream>,
     /// Where to count.
@@ -115,6 +132,7 @@ impl Dispatch {
             rules: RwLock::new(Arc::new(Rules::new(&parts.routing, parts.retry))),
             breakers: Breakers::new(parts.breaker, Arc::clone(&parts.metrics)),
             catalog,
+            sharing: Sharing::new(parts.coalesce),
             upstream: parts.upstream,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
@@ -138,11 +156,32 @@ impl Dispatch {
         self.catalog.refresh();
     }
 
-    /// Starts a generation and returns its first reader at once. The model stays loaded for it from now on.
-    pub fn generate(self: &Arc<Self>, target: &Target, claim: Claim, generation: Generation) -> Reader {
-        let (writer, reader) = flight();
+    /// The same for the `coalesce` section.
+    pub fn configure_sharing(&self, coalesce: CoalesceConfig) {
+        self.sharing.configure(coalesce);
+    }
+
+    /// Starts a generation, or joins one that runs, and returns at once. The model stays loaded for it from now on. An error only where
+    /// the client wants to go on with what is gone.
+    pub fn generate(
+        self: &Arc<Self>,
+        target: &Target,
+        claim: Claim,
+        mut generation: Generation,
+    ) -> Result<Answer, Error> {
+        share::address(&mut generation, target);
+        let (target, ids) = (target.clone(), claim.ids);
+        let request = Request { target, claim, generation };
+        match ids {
+            None => Ok(self.share(request)),
+            Some(ids) => self.reconnectable(request, ids),
+        }
+    }
+
+    /// Runs a generation in a task of its own.
+    fn take_off(self: &Arc<Self>, Request { target, claim, generation }: Request, writer: Writer) {
         let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
-        let (dispatch, target) = (Arc::clone(self), target.clone());
+        let dispatch = Arc::clone(self);
         self.flights.spawn(async move {
             let _hold = hold;
             let flown = tokio::select! {
@@ -154,22 +193,6 @@ impl Dispatch {
                 writer.fail(error);
             }
         });
-        reader
-    }
-
-    /// Embeds. Dropping the future cancels.
-    pub async fn embed(
-        &self,
-        target: &Target,
-        claim: &Claim,
-        mut embedding: Embedding,
-    ) -> Result<(Embeddings, Route), Error> {
-        let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
-        embedding.model = target.name.to_string();
-        let mut exchange = self.asking(embedding);
-        let (embeddings, route) = self.on_a_node(target, claim, &mut exchange).await?;
-        self.count_tokens(&target.name, "prompt", embeddings.prompt_tokens);
-        Ok((embeddings, route))
     }
 
     /// Scores documents. Dropping the future cancels.
@@ -236,6 +259,7 @@ impl Dispatch {
 
     /// No new flights; returns when the running ones have ended.
     pub async fn drain(&self) {
+        self.sharing.closing.cancel();
         self.flights.close();
         self.flights.wait().await;
     }
@@ -248,14 +272,10 @@ impl Dispatch {
         mut generation: Generation,
         writer: &Writer,
     ) -> Result<(), Error> {
-        generation.model = target.name.to_string();
-        if let (Adaptation::Default, Some(name)) = (&generation.adaptation, &target.adapter) {
-            generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
-        }
-        // The response cache will answer here, and a flight of an equal generation will be joined here, by its
-        // `generation::Identity`: before a seed is drawn, for equal requests must look equal.
-        if generation.options.seed.is_none_or(|seed| seed < 0) {
-            // Drawn on this side of the seam, so that a second attempt repeats the first one.
+        let of_model = || target.model.as_ref()?.config.options.seed;
+        if generation.options.seed.or_else(of_model).is_none_or(|seed| seed < 0) {
+            // Drawn on this side of the seam, so that a second attempt repeats the first one; and not before, for equal requests must look
+            // equal.
             generation.options.seed = Some(i64::from(rand::random::<u32>()));
         }
         claim.priority = generation.priority;

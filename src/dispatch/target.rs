@@ -116,6 +116,7 @@ mod tests {
             breaker: Default::default(),
             queue: Default::default(),
             retry: Default::default(),
+            coalesce: Default::default(),
             upstream: Default::default(),
             metrics,
         })

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Reader;
 use super::events::Events;
+use super::flights::Berth;
 use crate::error::Error;
 use crate::generation::Event;
 
@@ -72,6 +73,11 @@ impl Log {
         }
     }
 
+    /// Whether nothing more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state half changed: every change is one push or one store.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,15 +89,17 @@ pub struct Writer {
     log: Arc<Log>,
     /// Gets the whole answer.
     keep: Mutex<Option<Box<Keep>>>,
+    /// Where others find the flight; gone with the writer.
+    _berth: Option<Berth>,
 }
 
 /// Gets all events of an answer, when each of them came, from the first, and how it got where it ran.
 pub type Keep = dyn FnOnce(Arc<[Arc<Event>]>, Arc<[Duration]>, Option<&Route>) + Send;
 
-/// A new flight: its writer and its first reader.
+/// A new flight that nobody can join: its writer and its first reader.
 pub fn flight() -> (Writer, Reader) {
     let log = Arc::new(Log::default());
-    (Writer { log: Arc::clone(&log), keep: Mutex::default() }, Reader::new(log))
+    (Writer::new(Arc::clone(&log), None), Reader::new(log))
 }
 
 /// The first reader of an answer that was kept: a flight that has ended. The events are shared, not copied.
@@ -101,6 +109,10 @@ pub fn replay(events: Arc<[Arc<Event>]>, route: Route) -> Reader {
 }
 
 impl Writer {
+    pub(super) fn new(log: Arc<Log>, berth: Option<Berth>) -> Self {
+        Self { log, keep: Mutex::default(), _berth: berth }
+    }
+
     /// Appends an event. `Done` ends the flight well; `Error` must be given to [`Writer::fail`] instead, converted.
     pub fn append(&self, event: Event) {
         self.share(Arc::new(event));

@@ -20,6 +20,18 @@ impl Reader {
         Self { log, offset: 0 }
     }
 
+    /// A reader of a flight that runs. `None`: it has ended, or the last reader has left, and whoever runs it may know already.
+    pub(super) fn join(log: &Arc<Log>) -> Option<Self> {
+        if log.has_ended() { None } else { Self::rejoin(log) }
+    }
+
+    /// The same of one that may have ended.
+    pub(super) fn rejoin(log: &Arc<Log>) -> Option<Self> {
+        let one_more = |readers: usize| (readers > 0).then(|| readers + 1);
+        log.readers.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Self { log: Arc::clone(log), offset: 0 })
+    }
+
     /// The next event; `None` after the last one of a complete answer. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>, Error> {
         loop {
@@ -34,6 +46,15 @@ impl Reader {
                 Entry::NotYet => changed.await,
             }
         }
+    }
+
+    /// Events read.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(super) fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// How the flight got where it runs; known once an event was read.

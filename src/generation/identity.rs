@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Generation, Priority};
+use super::{Embedding, Generation, Priority};
 
 /// The canonical form of a request as bytes, and their hash. Two requests with equal identities ask for the same thing, whatever
 /// dialect they came in. A hash alone is never trusted: equality is that of the bytes.
@@ -26,6 +26,8 @@ pub struct Scope<'a> {
     pub digest: &'a str,
     /// Who asks; empty where all share.
     pub tenant: &'a str,
+    /// Which of several answers to one request, where they are to differ.
+    pub choice: usize,
 }
 
 impl Identity {
@@ -37,8 +39,19 @@ impl Identity {
         }
         let mut bytes = Vec::with_capacity(1024);
         // As JSON too, so that no text in one part reads like another part.
-        serde_json::to_writer(&mut bytes, &(scope.digest, scope.tenant, &*generation))?;
-        Ok(Self { key: Key(Sha256::digest(&bytes).into()), bytes: bytes.into() })
+        serde_json::to_writer(&mut bytes, &(scope.digest, scope.tenant, scope.choice, &*generation))?;
+        Ok(Self::from_bytes(bytes.into()))
+    }
+
+    /// The identity of the vector of `input`, one of those of `embedding`.
+    pub fn of_input(embedding: &Embedding, input: &str, scope: Scope<'_>) -> Result<Self, serde_json::Error> {
+        let Embedding { model, inputs: _, truncate, dimensions, num_ctx } = embedding;
+        let mut bytes = Vec::with_capacity(256 + input.len());
+        // A text where that of a generation has a number.
+        let kind = "embedding";
+        let of_input = (scope.digest, scope.tenant, kind, model, truncate, dimensions, num_ctx, input);
+        serde_json::to_writer(&mut bytes, &of_input)?;
+        Ok(Self::from_bytes(bytes.into()))
     }
 
     /// That of canonical bytes that were kept.
@@ -145,9 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn another_model_or_another_tenant_is_another_identity() {
-        let of = |digest, tenant| identity(0, Scope { digest, tenant });
-        let all = [of("", ""), of("a", ""), of("", "a"), of("b", ""), of("a", "b")];
+    fn inputs_that_embed_alike_are_the_same_whatever_comes_with_them() {
+        let of = |request: serde_json::Value, input| {
+            Identity::of_input(&serde_json::from_value(request).unwrap(), input, Scope::default()).unwrap()
+        };
+        let alone = json!({ "model": "m", "inputs": ["a"], "truncate": true });
+        let one_of_two = json!({ "model": "m", "inputs": ["b", "a"], "truncate": true });
+        assert_eq!(of(alone.clone(), "a"), of(one_of_two, "a"));
+        assert_ne!(of(alone.clone(), "a"), of(alone.clone(), "b"));
+        let shorter = json!({ "model": "m", "inputs": ["a"], "truncate": true, "dimensions": 8 });
+        assert_ne!(of(alone, "a"), of(shorter, "a"));
+    }
+
+    #[test]
+    fn another_model_another_tenant_or_another_choice_is_another_identity() {
+        let of = |digest, tenant| identity(0, Scope { digest, tenant, choice: 0 });
+        let second = identity(0, Scope { choice: 1, ..Scope::default() });
+        let all = [of("", ""), of("a", ""), of("", "a"), of("b", ""), of("a", "b"), second];
         for (at, one) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| other != one && other.key() != one.key()));
         }

@@ -81,6 +81,35 @@ pub struct Options {
 }
 
 impl Options {
+    /// The defaults named above, as far as they are values.
+    pub fn standard() -> Self {
+        Self {
+            num_predict: Some(-1),
+            temperature: Some(0.8),
+            top_k: Some(40),
+            top_p: Some(0.9),
+            min_p: Some(0.0),
+            typical_p: Some(1.0),
+            repeat_last_n: Some(64),
+            repeat_penalty: Some(1.0),
+            presence_penalty: Some(0.0),
+            frequency_penalty: Some(0.0),
+            logit_bias: None,
+            top_n_sigma: Some(0.0),
+            dry_multiplier: Some(0.0),
+            dry_base: Some(1.75),
+            dry_allowed_length: Some(2),
+            dry_penalty_last_n: Some(64),
+            dry_sequence_breakers: Some(["\n", ":", "\"", "*"].map(str::to_owned).to_vec()),
+            xtc_probability: Some(0.0),
+            xtc_threshold: Some(0.1),
+            seed: None,
+            stop: None,
+            num_ctx: None,
+            num_keep: Some(4),
+        }
+    }
+
     /// Fills what is absent here from `defaults` (a model's configured options).
     pub fn or(self, defaults: &Self) -> Self {
         Self {

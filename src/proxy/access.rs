@@ -20,7 +20,7 @@ pub(super) const METHODS: &str = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS";
 pub(super) const HEADERS: &str = "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,OpenAI-Beta,\
     x-stainless-arch,x-stainless-async,x-stainless-custom-poll-interval,x-stainless-helper-method,x-stainless-lang,\
     x-stainless-os,x-stainless-package-version,x-stainless-poll-helper,x-stainless-retry-count,x-stainless-runtime,\
-    x-stainless-runtime-version,x-stainless-timeout";
+    x-stainless-runtime-version,x-stainless-timeout,Last-Event-ID,X-Arriero-Event-Ids,X-Arriero-Coalesce";
 
 /// The rules of one listener.
 pub struct Access {

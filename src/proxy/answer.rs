@@ -10,7 +10,9 @@ use time::OffsetDateTime;
 
 use super::choices::Choices;
 use super::{Context, Proxy, claim, reply};
+use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
+use crate::dispatch::Claim;
 use crate::error::Error;
 use crate::flight::Route;
 use crate::generation::{Done, Event, Generation};
@@ -80,15 +82,27 @@ async fn run(
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
     };
-    let claim = claim::of(proxy, session, call.keep_alive, priority);
+    let mut claim = match claim::of(proxy, session, call.keep_alive, priority) {
+        Ok(claim) => claim,
+        Err(error) => return Ok(Err(error.into())),
+    };
     let render = call.render.as_mut();
     let body = match call.work {
         Work::Generate(generations) => {
-            let start = |mut generation: Generation| {
+            if call.stream && generations.len() == 1 && render.stream_type() == EVENT_STREAM {
+                claim.ids = match claim::ids(session) {
+                    Ok(ids) => ids,
+                    Err(error) => return Ok(Err(error.into())),
+                };
+            }
+            let start = |(choice, mut generation): (usize, Generation)| {
                 generation.priority = priority.unwrap_or(generation.priority);
-                proxy.dispatch.generate(&target, claim.clone(), generation)
+                proxy.dispatch.generate(&target, Claim { choice, ..claim.clone() }, generation)
             };
-            let choices = Choices::new(generations.into_iter().map(start).collect());
+            let choices = match generations.into_iter().enumerate().map(start).collect() {
+                Ok(answers) => Choices::new(answers),
+                Err(error) => return Ok(Err(Cut::Failed(error))),
+            };
             return if call.stream {
                 stream(proxy, session, ctx, choices, render, deadline).await
             } else {
@@ -98,7 +112,8 @@ async fn run(
         // On the heap, so that streams, which share this function, do not pay for the size of these.
         Work::Embed(embedding) => {
             let work = Box::pin(proxy.dispatch.embed(&target, &claim, embedding));
-            patiently(session, deadline, work).await.and_then(|(embeddings, route)| {
+            patiently(session, deadline, work).await.and_then(|(embeddings, route, source)| {
+                ctx.source = source;
                 let spent = read(ctx, route, embeddings.prompt_tokens);
                 Ok(render.embeddings(&embeddings, &spent)?)
             })
@@ -161,6 +176,7 @@ async fn stream(
             ctx.count(done);
         }
         render.event(choice, &event, &spent_on(ctx, &choices), &mut out);
+        choices.place(&mut out);
         // One write per event: none merged, none held back. Only the very last goes out with the end of the body.
         if !out.is_empty() && !choices.are_complete() {
             session.write_response_body(out.split().freeze(), false).await?;
@@ -266,6 +282,7 @@ fn read(ctx: &mut Context, route: Route, prompt_tokens: u64) -> Spent {
 fn first_event(ctx: &mut Context, choices: &Choices) {
     ctx.first_event = Some(ctx.arrived.elapsed());
     ctx.route = choices.route().cloned();
+    ctx.source = choices.source();
 }
 
 fn spent_on(ctx: &Context, choices: &Choices) -> Spent {

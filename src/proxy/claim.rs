@@ -1,12 +1,15 @@
 //! What a request claims beside its answer: headers and the client's address.
 
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
 
 use pingora::protocols::http::ServerSession;
+use sha2::{Digest, Sha256};
 
 use super::Proxy;
 use crate::dispatch::Claim;
 use crate::error::Error;
+use crate::flight::{CoalesceMode, Ids, NoMode};
 use crate::generation::{NoPriority, Priority};
 use crate::routing::Site;
 use crate::units::KeepAlive;
@@ -17,18 +20,52 @@ pub(super) fn of(
     session: &ServerSession,
     keep_alive: Option<KeepAlive>,
     priority: Option<Priority>,
-) -> Claim {
+) -> Result<Claim, Error> {
     let session_id = session.get_header("x-session-id").map(|value| {
         let mut hasher = DefaultHasher::new();
         hasher.write(value.as_bytes());
         hasher.finish()
     });
-    Claim {
+    Ok(Claim {
         keep_alive,
         priority: priority.unwrap_or_default(),
         session: session_id,
         site: site(proxy, session),
+        tenant: tenant(session),
+        coalesce: coalesce(session)?,
+        choice: 0,
+        ids: None,
+    })
+}
+
+/// Headers that say who asks.
+const KEYS: [&str; 2] = ["authorization", "x-api-key"];
+
+/// A hash of the client's key, which is kept nowhere itself.
+fn tenant(session: &ServerSession) -> Option<Arc<str>> {
+    let mut hasher: Option<Sha256> = None;
+    for (name, value) in KEYS.iter().filter_map(|name| Some((name, session.get_header(*name)?))) {
+        let hasher = hasher.get_or_insert_default();
+        hasher.update(name);
+        hasher.update((value.len() as u64).to_le_bytes());
+        hasher.update(value.as_bytes());
     }
+    hasher.map(|hasher| format!("{:x}", hasher.finalize()).into())
+}
+
+/// `X-Arriero-Coalesce`. Who wants an answer that is not older than the request, or kept for nobody else, gets one of its own.
+fn coalesce(session: &ServerSession) -> Result<Option<CoalesceMode>, Error> {
+    let directives =
+        session.get_header("cache-control").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let wants_own =
+        |directive: &str| ["no-cache", "no-store"].iter().any(|it| directive.eq_ignore_ascii_case(it));
+    if directives.split(',').map(str::trim).any(wants_own) {
+        return Ok(Some(CoalesceMode::Off));
+    }
+    let Some(value) = session.get_header("x-arriero-coalesce") else { return Ok(None) };
+    let parsed = value.to_str().map_err(|_| NoMode).and_then(str::parse);
+    let refuse = |fault| Error::invalid_param("X-Arriero-Coalesce", format!("X-Arriero-Coalesce {fault}"));
+    parsed.map(Some).map_err(refuse)
 }
 
 /// `X-Priority`; where it is absent the body may say.
@@ -36,6 +73,17 @@ pub(super) fn priority(session: &ServerSession) -> Result<Option<Priority>, Erro
     let Some(value) = session.get_header("x-priority") else { return Ok(None) };
     let parsed = value.to_str().map_err(|_| NoPriority).and_then(str::parse);
     parsed.map(Some).map_err(|fault| Error::invalid_param("X-Priority", format!("X-Priority {fault}")))
+}
+
+/// `Last-Event-ID` and `X-Arriero-Event-Ids`, for streams of events.
+pub(super) fn ids(session: &ServerSession) -> Result<Option<Ids>, Error> {
+    if let Some(last) = session.get_header("last-event-id").filter(|value| !value.is_empty()) {
+        let id = last.to_str().ok().and_then(|text| text.parse().ok());
+        return id.map(|id| Some(Ids::Behind(id))).ok_or(Error::StreamGone);
+    }
+    let wants =
+        session.get_header("x-arriero-event-ids").is_some_and(|value| value == "true" || value == "1");
+    Ok(wants.then_some(Ids::New))
 }
 
 fn site(proxy: &Proxy, session: &ServerSession) -> Site {

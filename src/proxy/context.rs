@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::dialect::Dialect;
-use crate::flight::Route;
+use crate::flight::{Route, Source};
 use crate::generation::Done;
 
 /// One request. Every field says which phase writes it.
@@ -25,6 +25,8 @@ pub struct Context {
     pub origin: Option<String>,
     /// How the answer came to be; written with its first event.
     pub route: Option<Route>,
+    /// Where the answer came from; written with its first event.
+    pub source: Source,
     /// Arrival to the first event handed to the client.
     pub first_event: Option<Duration>,
     /// Counts of the answer's end, all choices together.
@@ -49,6 +51,7 @@ impl Context {
             model: None,
             origin: None,
             route: None,
+            source: Source::default(),
             first_event: None,
             done: None,
             choices: 0,

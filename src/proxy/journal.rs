@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingora::protocols::http::ServerSession;
 
 use super::{Context, Proxy};
+use crate::flight::Source;
 
 /// Endpoints that are polled by machines; their lines would drown the others.
 const QUIET: [&str; 3] = ["/", "/health", "/api/version"];
@@ -27,12 +28,13 @@ pub(super) fn write(
     let (model, node) =
         (ctx.model.as_deref().unwrap_or_default(), ctx.route.as_ref().map_or("", |route| &route.node));
     let ttft_ms = ctx.first_event.map(millis);
+    let cache = ctx.route.as_ref().map(|_| ctx.source.as_str());
     let reason = ctx.error.as_ref().map(crate::error::Error::detail);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 id = %ctx.id, dialect = ctx.dialect.as_str(), endpoint = ctx.endpoint, model, node, status,
-                outcome = ctx.outcome, error = reason, ttft_ms, total_ms = millis(total),
+                outcome = ctx.outcome, cache, error = reason, ttft_ms, total_ms = millis(total),
                 prompt_tokens = done.prompt_tokens, completion_tokens = done.completion_tokens, "request"
             )
         };
@@ -52,7 +54,8 @@ fn observe(proxy: &Proxy, ctx: &Context, total: Duration) {
     metrics.request_duration.with_label_values(&[ctx.endpoint, model]).observe(total.as_secs_f64());
     let Some(first) = ctx.first_event else { return };
     metrics.ttft.with_label_values(&[model]).observe(first.as_secs_f64());
-    if let Some(route) = &ctx.route {
+    // What a follower has waited for is not what its flight has.
+    if let (Some(route), Source::Miss) = (&ctx.route, ctx.source) {
         let waited = route.queued + route.loading + route.upstream;
         metrics.overhead.observe(first.saturating_sub(waited).as_secs_f64());
     }

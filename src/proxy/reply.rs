@@ -27,7 +27,7 @@ pub(super) fn decorate(
     }
     if let (true, Some(route)) = (arriero_headers, &ctx.route) {
         head.insert_header("X-Arriero-Node", &*route.node)?;
-        head.insert_header("X-Arriero-Cache", "miss")?;
+        head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;
     }

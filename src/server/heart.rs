@@ -65,6 +65,7 @@ impl Heart {
             breaker: config.breaker.clone(),
             queue: config.queue.clone(),
             retry: config.retry.clone(),
+            coalesce: config.coalesce.clone(),
             upstream,
             metrics: Arc::clone(&metrics),
         }));

@@ -32,6 +32,7 @@ impl Reloader {
         }
         let config = loaded.config;
         self.dispatch.configure(&config.routing, config.retry.clone(), config.breaker.clone());
+        self.dispatch.configure_sharing(config.coalesce.clone());
         *current = config;
         Ok(differences)
     }

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     /// `{model, result}`: tokens guessed ahead; result is `accepted` or `rejected`.
     pub speculated_tokens: IntCounterVec,
+    /// `{model}`: requests answered by what was computed for another one.
+    pub coalesced: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
@@ -137,6 +139,12 @@ impl Metrics {
                 "speculated_tokens_total",
                 "Tokens guessed ahead, by whether they were right.",
                 &["model", "result"],
+            )?,
+            coalesced: counter(
+                r,
+                "coalesced_requests_total",
+                "Requests answered by what was being computed for another one.",
+                &["model"],
             )?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
             resumed: register(

@@ -16,6 +16,8 @@ mod burst;
 #[cfg(feature = "vision")]
 mod clients;
 #[cfg(feature = "engine")]
+mod coalesce;
+#[cfg(feature = "engine")]
 mod conf;
 #[cfg(feature = "engine")]
 mod engine_loads_fixtures;

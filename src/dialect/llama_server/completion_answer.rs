@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::{Render, Spent, Whole, json, logprob};
 use crate::error::Error;
 use crate::generation::{Delta, Done, DoneReason, Event, TokenLogprob};
@@ -105,7 +106,7 @@ fn timings(done: &Done, out: &mut BytesMut) {
 
 impl Render for CompletionAnswer {
     fn stream_type(&self) -> &'static str {
-        "text/event-stream"
+        EVENT_STREAM
     }
 
     fn event(&mut self, _choice: usize, event: &Event, _spent: &Spent, out: &mut BytesMut) {

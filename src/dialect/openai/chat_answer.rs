@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use super::envelope::{self, Envelope, Names};
+use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::tool_call::ToolCall;
 use crate::dialect::{Render, Spent, Whole, json, logprob};
 use crate::error::Error;
@@ -118,7 +119,7 @@ impl Message<'_> {
 
 impl Render for ChatAnswer {
     fn stream_type(&self) -> &'static str {
-        "text/event-stream"
+        EVENT_STREAM
     }
 
     fn event(&mut self, choice: usize, event: &Event, spent: &Spent, out: &mut BytesMut) {

@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::envelope::{self, Envelope, Names};
+use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::{Render, Spent, Whole, json};
 use crate::error::Error;
 use crate::generation::{Delta, Event, TokenLogprob};
@@ -108,7 +109,7 @@ fn best(choices: &[Whole], wanted: usize) -> Vec<&Whole> {
 
 impl Render for CompletionAnswer {
     fn stream_type(&self) -> &'static str {
-        "text/event-stream"
+        EVENT_STREAM
     }
 
     fn event(&mut self, choice: usize, event: &Event, spent: &Spent, out: &mut BytesMut) {

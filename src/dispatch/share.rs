@@ -1,0 +1,197 @@
+//! [`Sharing`]: which requests are the same, and the flight that they share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio_util::sync::CancellationToken;
+
+use super::answer::Answer;
+use super::embed::Vector;
+use super::{Claim, Dispatch, Target};
+use crate::dialect::name;
+use crate::flight::{CoalesceConfig, CoalesceMode, CoalesceScope, Flights, Handles, Items, Joined};
+use crate::generation::{Adaptation, Generation, Identity, Options, Scope};
+
+/// What the `coalesce` section says, and the flights that can be joined.
+pub(super) struct Sharing {
+    rules: RwLock<Arc<Rules>>,
+    flights: Flights,
+    /// What is being computed of embeddings.
+    pub vectors: Items<Vector>,
+    /// The streams that clients may come back to.
+    pub handles: Handles,
+    /// Nobody comes back any more.
+    pub closing: CancellationToken,
+}
+
+/// The section, ready to be asked.
+pub(super) struct Rules {
+    pub config: CoalesceConfig,
+    /// By the key of a model's name.
+    models: HashMap<String, CoalesceMode>,
+}
+
+/// A request for a generation as it came, for as long as it may have to be started over.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub target: Target,
+    pub claim: Claim,
+    pub generation: Generation,
+}
+
+impl Sharing {
+    pub(super) fn new(config: CoalesceConfig) -> Self {
+        Self {
+            rules: RwLock::new(Arc::new(Rules::new(config))),
+            flights: Flights::default(),
+            vectors: Items::default(),
+            handles: Handles::default(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Goes on under other settings. Flights that run can be joined as before.
+    pub(super) fn configure(&self, config: CoalesceConfig) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Rules::new(config));
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Rules {
+    fn new(config: CoalesceConfig) -> Self {
+        let models = config.models.iter().filter_map(|(model, mode)| Some((name::key(model)?, *mode)));
+        Self { models: models.collect(), config }
+    }
+
+    /// When a request shares: as it says itself, else as its model's entry does.
+    pub(super) fn mode(&self, target: &Target, claim: &Claim) -> CoalesceMode {
+        let of_model = || name::key(&target.name).and_then(|key| self.models.get(&key)).copied();
+        claim.coalesce.unwrap_or_else(|| match self.models.is_empty() {
+            true => self.config.mode,
+            false => of_model().unwrap_or(self.config.mode),
+        })
+    }
+
+    /// Who asks, as far as that parts requests.
+    pub(super) fn tenant<'a>(&self, claim: &'a Claim) -> &'a str {
+        match self.config.scope {
+            CoalesceScope::Tenant => claim.tenant.as_deref().unwrap_or_default(),
+            CoalesceScope::All => "",
+        }
+    }
+}
+
+impl Dispatch {
+    /// Has the request answered: by the flight of an equal one, or by one of its own.
+    pub(super) fn share(self: &Arc<Self>, request: Request) -> Answer {
+        match self.sharing.flights.join(self.identity(&request).as_ref()) {
+            Joined::Leader(writer, reader) => {
+                self.take_off(request, writer);
+                Answer::leader(reader)
+            }
+            Joined::Follower(reader) => {
+                self.metrics.coalesced.with_label_values(&[&request.target.name]).inc();
+                Answer::follower(reader, Arc::clone(self), request)
+            }
+        }
+    }
+
+    /// What makes the request the same as others; `None`: it shares with nobody.
+    fn identity(&self, request: &Request) -> Option<Identity> {
+        let options = &request.generation.options;
+        match self.sharing.rules().mode(&request.target, &request.claim) {
+            CoalesceMode::Off => None,
+            CoalesceMode::Deterministic if is_drawn(options, self.known_defaults(&request.target)) => None,
+            CoalesceMode::Deterministic | CoalesceMode::Always => self.identify(request),
+        }
+    }
+
+    /// The same, whether it shares or not.
+    pub(super) fn identify(&self, Request { target, claim, generation }: &Request) -> Option<Identity> {
+        let rules = self.sharing.rules();
+        let defaults = self.known_defaults(target);
+        let digest = self.digest_of(target);
+        // Where each draw would have been another, those of one request have to be.
+        let choice = if is_drawn(&generation.options, defaults) { claim.choice } else { 0 };
+        let scope = Scope { digest: &digest, tenant: rules.tenant(claim), choice };
+        match Identity::of(&rules.config.fold.fold(generation, defaults), scope) {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                tracing::warn!(%error, "a request without an identity");
+                None
+            }
+        }
+    }
+
+    /// Says how long the model is to stay, as whoever is let in does.
+    pub(super) fn let_in(&self, target: &Target, claim: &Claim) {
+        if let (Some(model), Some(keep_alive)) = (&target.model, claim.keep_alive) {
+            drop(self.supervisor.hold(model, Some(keep_alive)));
+        }
+    }
+
+    /// What is meant by options that a request leaves out, where that is known: not if another server may answer.
+    fn known_defaults<'a>(&self, target: &'a Target) -> Option<&'a Options> {
+        let is_ours = !self.pool.of(&target.name).iter().any(|node| node.is_remote());
+        target.model.as_ref().filter(|_| is_ours).map(|model| &model.config.options)
+    }
+
+    /// What will answer: the digest of the model's file, or what its nodes say of it, or where those say nothing its name.
+    pub(super) fn digest_of(&self, target: &Target) -> String {
+        let card = match &target.model {
+            // A file that cannot be read has none, and loading it will fail.
+            Some(model) => model.card().ok(),
+            None => self.catalog.remote(&target.name).map(|(_, card)| card),
+        };
+        card.map(|card| card.digest.clone()).unwrap_or_default()
+    }
+}
+
+/// Names the model and the adapter as nodes know them.
+pub(super) fn address(generation: &mut Generation, target: &Target) {
+    generation.model = target.name.to_string();
+    if let (Adaptation::Default, Some(name)) = (&generation.adaptation, &target.adapter) {
+        generation.adaptation = Adaptation::Adapter { name: name.to_string(), scale: None };
+    }
+}
+
+/// Whether the answer is drawn by lot: not at temperature 0, and not with a seed. What is not known counts as drawn.
+fn is_drawn(options: &Options, defaults: Option<&Options>) -> bool {
+    let temperature = options.temperature.or_else(|| defaults?.temperature);
+    let seed = options.seed.or_else(|| defaults?.seed);
+    temperature.is_none_or(|temperature| temperature > 0.0) && seed.is_none_or(|seed| seed < 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(temperature: Option<f32>, seed: Option<i64>) -> Options {
+        Options { temperature, seed, ..Options::default() }
+    }
+
+    #[test]
+    fn an_answer_is_drawn_unless_greedy_or_seeded() {
+        assert!(!is_drawn(&options(Some(0.0), None), None));
+        assert!(!is_drawn(&options(Some(0.8), Some(0)), None));
+        assert!(is_drawn(&options(Some(0.8), Some(-1)), None));
+        assert!(is_drawn(&options(None, None), None));
+        assert!(!is_drawn(&options(None, None), Some(&options(Some(0.0), None))));
+        assert!(!is_drawn(&options(None, None), Some(&options(None, Some(7)))));
+        assert!(is_drawn(&options(Some(0.8), Some(-1)), Some(&options(Some(0.0), Some(7)))));
+    }
+
+    #[test]
+    fn the_request_has_the_last_word_on_sharing_then_its_model() {
+        let models = [("Small".to_owned(), CoalesceMode::Always)];
+        let rules = Rules::new(CoalesceConfig { models: models.into(), ..CoalesceConfig::default() });
+        let target = |name: &str| Target { name: name.into(), model: None, adapter: None };
+        let claim = |coalesce| Claim { coalesce, ..Claim::default() };
+        assert_eq!(rules.mode(&target("small:latest"), &claim(None)), CoalesceMode::Always);
+        assert_eq!(rules.mode(&target("other"), &claim(None)), CoalesceMode::Deterministic);
+        assert_eq!(rules.mode(&target("small"), &claim(Some(CoalesceMode::Off))), CoalesceMode::Off);
+    }
+}
