@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
+mod cache;
 #[path = "../child.rs"]
 mod child;
 mod client;
@@ -40,6 +41,9 @@ fn main() -> Outcome<()> {
             if wants("streams") {
                 streams::run(&stage).await?;
             }
+        }
+        if wants("cache") {
+            cache::run().await?;
         }
         Ok(())
     })

@@ -1,6 +1,7 @@
 //! The admin port: liveness, readiness, metrics and status, for orchestrators and people, and what they can have done. What it
 //! shows and does is handed in.
 
+mod cache;
 mod nodes;
 mod reload;
 mod router;
@@ -9,6 +10,7 @@ mod settings;
 mod snapshot;
 mod status;
 
+pub use cache::{Kept, kept};
 pub use nodes::Nodes;
 pub use reload::{NotReloaded, Reload};
 pub use router::{AdminState, router};

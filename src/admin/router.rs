@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::cache::{self, Kept};
 use super::nodes::{self, Nodes};
 use super::reload::{self, Reload};
 use super::settings::{ChangeSettings, settings};
@@ -32,6 +33,8 @@ pub struct AdminState {
     pub change_settings: ChangeSettings,
     /// For `/admin/v1/reload`.
     pub reload: Reload,
+    /// For `/admin/v1/cache` and what is below.
+    pub kept: Kept,
     /// For `/admin/v1/nodes` and what is about them.
     pub nodes: Arc<dyn Nodes>,
     /// For `/admin/v1/models/NAME/snapshot`.
@@ -50,6 +53,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/nodes", get(nodes::nodes))
         .route("/admin/v1/nodes/{node}/{deed}", post(nodes::act))
         .route("/admin/v1/route/explain", post(nodes::explain))
+        .route("/admin/v1/cache", get(cache::statistics).delete(cache::purge))
+        .route("/admin/v1/cache/entries", get(cache::entries))
+        .route("/admin/v1/cache/warm", post(cache::warm))
         .route("/admin/v1/decisions", get(nodes::decisions))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
@@ -122,8 +128,10 @@ mod tests {
     }
 
     fn state(readiness: Result<(), String>) -> AdminState {
+        let metrics = Arc::new(Metrics::new().unwrap());
         AdminState {
-            metrics: Arc::new(Metrics::new().unwrap()),
+            kept: cache::tests::nothing(&metrics),
+            metrics,
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
             access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
@@ -277,6 +285,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_kept_is_shown_and_thrown_away_from_this_machine_alone() {
+        let (_, _, told) = get("/admin/v1/cache").await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(
+            (&told["tiers"][0]["tier"], &told["embeddings"]["entries"]),
+            (&json!("memory"), &json!(0))
+        );
+        assert_eq!(get("/admin/v1/cache/entries?model=M&limit=1").await.2, r#"{"memory":[]}"#);
+        assert_eq!(get("/admin/v1/cache/entries?key=1").await.0, StatusCode::BAD_REQUEST);
+        let purge = async |path: &str, host| {
+            let request = Request::delete(path).header("host", host).body(Body::empty()).unwrap();
+            let (status, _, body) = send(state(Ok(())), request).await;
+            (status, body)
+        };
+        let nothing = r#"{"purged":{"embeddings":0,"memory":0}}"#.to_owned();
+        assert_eq!(purge("/admin/v1/cache", "localhost").await, (StatusCode::OK, nothing));
+        assert_eq!(purge("/admin/v1/cache", "evil.example").await.0, StatusCode::FORBIDDEN);
+        let warmed = post_to("/admin/v1/cache/warm", &[("host", "localhost")], "{}\n{}").await;
+        assert_eq!(warmed, (StatusCode::OK, r#"{"done":2,"failed":[]}"#.to_owned()));
+        assert_eq!(
+            post_to("/admin/v1/cache/warm", &[("host", "evil.example")], "").await.0,
+            StatusCode::FORBIDDEN
+        );
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_reloaded_is_told() {
         let (status, body) = post_to("/admin/v1/reload", &[], "").await;
         assert_eq!(status, StatusCode::CONFLICT);
@@ -306,9 +340,15 @@ mod tests {
     async fn the_first_page_links_to_every_route() {
         let (status, kind, body) = get("/").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
-        for path in
-            ["/livez", "/readyz", "/metrics", "/admin/v1/status", "/admin/v1/nodes", "/admin/v1/decisions"]
-        {
+        for path in [
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/admin/v1/status",
+            "/admin/v1/nodes",
+            "/admin/v1/decisions",
+            "/admin/v1/cache",
+        ] {
             assert!(body.contains(&format!("href=\"{path}\"")), "{path}");
         }
     }

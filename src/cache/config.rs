@@ -265,11 +265,16 @@ mod optional {
     #[derive(Deserialize)]
     struct Wrapped(#[serde(with = "duration")] Duration);
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|Wrapped(duration)| duration))
     }
 
-    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => duration::serialize(value, serializer),
             None => serializer.serialize_none(),
@@ -295,9 +300,17 @@ mod tests {
         });
         let config: CacheConfig = serde_json::from_value(config).unwrap();
         let keys: Vec<_> = config.faults().into_iter().map(|(key, _)| key).collect();
-        let expected = ["responses.ttl", "responses.models", "responses.disk.budget", "responses.disk.dir",
-            "responses.shared.url", "responses.shared.deadline", "responses.shared.pause", "responses.shared.lease.time",
-            "embeddings.ttl"];
+        let expected = [
+            "responses.ttl",
+            "responses.models",
+            "responses.disk.budget",
+            "responses.disk.dir",
+            "responses.shared.url",
+            "responses.shared.deadline",
+            "responses.shared.pause",
+            "responses.shared.lease.time",
+            "embeddings.ttl",
+        ];
         assert_eq!(keys, expected);
     }
 

@@ -57,10 +57,16 @@ mod tests {
             ("", nothing),
             ("no-transform, private", nothing),
             ("No-Cache", Control { no_cache: true, ..nothing }),
-            ("no-store , max-age=\"7\"", Control { no_store: true, max_age: Some(Duration::from_secs(7)), ..nothing }),
+            (
+                "no-store , max-age=\"7\"",
+                Control { no_store: true, max_age: Some(Duration::from_secs(7)), ..nothing },
+            ),
             ("max-age=soon", nothing),
             ("max-age=-1", nothing),
-            ("only-if-cached,max-age=0", Control { only_if_cached: true, max_age: Some(Duration::ZERO), ..nothing }),
+            (
+                "only-if-cached,max-age=0",
+                Control { only_if_cached: true, max_age: Some(Duration::ZERO), ..nothing },
+            ),
         ] {
             assert_eq!(Control::parse(value), control, "{value:?}");
             assert_eq!(control.is_particular(), control != nothing);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::generation::{DoneReason, Event, Generation, Identity};
+use crate::generation::{DoneReason, Event, Identity};
 
 /// What an entry takes beside its events and its identity: itself, its names, its place in a tier.
 const OVERHEAD: usize = 512;
@@ -71,15 +71,15 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether these events are a whole answer to `generation`, so that it may be given again. One that the context cut off is not: with more
-/// room it would have gone on. One that ended at the request's own limit is.
-pub fn is_whole(generation: &Generation, events: &[Arc<Event>], with_tool_calls: bool) -> bool {
+/// Whether these events are a whole answer to a request that asked for at most `limit` tokens, so that it may be given again. One that the
+/// context cut off is not: with more room it would have gone on. One that ended at the request's own limit is.
+pub fn is_whole(events: &[Arc<Event>], limit: Option<i64>, with_tool_calls: bool) -> bool {
     let Some((last, before)) = events.split_last() else { return false };
     let Event::Done(done) = &**last else { return false };
     let ended = match done.reason {
         DoneReason::Stop => true,
         DoneReason::Length => {
-            let limit = generation.options.num_predict.and_then(|limit| u64::try_from(limit).ok());
+            let limit = limit.and_then(|limit| u64::try_from(limit).ok());
             limit.is_some_and(|limit| done.completion_tokens >= limit)
         }
     };
@@ -96,18 +96,15 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::generation::{Delta, Done, Scope};
+    use crate::generation::{Delta, Done, Generation, Scope};
 
     pub(in crate::cache) const START: SystemTime = SystemTime::UNIX_EPOCH;
     pub(in crate::cache) const TTL: Duration = Duration::from_secs(300);
 
-    pub(in crate::cache) fn generation(prompt: &str) -> Generation {
-        let request = json!({ "model": "m", "input": { "kind": "raw", "prompt": prompt } });
-        serde_json::from_value(request).unwrap()
-    }
-
     pub(in crate::cache) fn identity(prompt: &str) -> Identity {
-        Identity::of(&generation(prompt), Scope::default()).unwrap()
+        let request = json!({ "model": "m", "input": { "kind": "raw", "prompt": prompt } });
+        let generation: Generation = serde_json::from_value(request).unwrap();
+        Identity::of(&generation, Scope::default()).unwrap()
     }
 
     /// An answer to `prompt` that was given at [`START`] and is kept for [`TTL`].
@@ -137,27 +134,28 @@ pub(super) mod tests {
 
     #[test]
     fn an_answer_is_whole_if_the_model_or_the_request_ended_it() {
-        let free = generation("p");
-        let mut limited = free.clone();
-        limited.options.num_predict = Some(5);
-        for (generation, reason, tokens, is_kept) in [
-            (&free, DoneReason::Stop, 3, true),
-            (&free, DoneReason::Length, 3, false),
-            (&limited, DoneReason::Length, 5, true),
-            (&limited, DoneReason::Length, 4, false),
+        for (limit, reason, tokens, is_kept) in [
+            (None, DoneReason::Stop, 3, true),
+            (None, DoneReason::Length, 3, false),
+            (Some(-1), DoneReason::Length, 3, false),
+            (Some(5), DoneReason::Length, 5, true),
+            (Some(5), DoneReason::Length, 4, false),
         ] {
-            assert_eq!(is_whole(generation, &answer(reason, tokens), false), is_kept, "{reason:?} {tokens}");
+            assert_eq!(
+                is_whole(&answer(reason, tokens), limit, false),
+                is_kept,
+                "{limit:?} {reason:?} {tokens}"
+            );
         }
         let cut = &answer(DoneReason::Stop, 3)[..1];
-        assert!(!is_whole(&free, cut, false) && !is_whole(&free, &[], false));
+        assert!(!is_whole(cut, None, false) && !is_whole(&[], None, false));
     }
 
     #[test]
     fn tool_calls_are_kept_only_where_that_is_asked_for() {
         let mut events = answer(DoneReason::Stop, 3);
         events.insert(1, Arc::new(Event::ToolCall { call: json!({}), tokens: Vec::new() }));
-        assert!(is_whole(&generation("p"), &events, true));
-        assert!(!is_whole(&generation("p"), &events, false));
+        assert!(is_whole(&events, None, true) && !is_whole(&events, None, false));
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl Memory {
     /// As [`Tier::get`], at once.
     pub(super) fn find(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
         let found = self.entries.get(&wanted.identity.key()).filter(|entry| wanted.takes(entry));
-        if found.is_some() { self.counts.hit.inc() } else { self.counts.miss.inc() };
+        if found.is_some() {
+            self.counts.hit.inc()
+        } else {
+            self.counts.miss.inc()
+        };
         found
     }
 
@@ -172,7 +176,8 @@ mod tests {
     #[test]
     fn its_budget_is_in_bytes_and_what_leaves_is_counted() {
         for policy in [Eviction::TinyLfu, Eviction::Lru] {
-            let (memory, metrics) = memory(ResponsesConfig { memory: 64 << 10, policy, ..ResponsesConfig::default() });
+            let (memory, metrics) =
+                memory(ResponsesConfig { memory: 64 << 10, policy, ..ResponsesConfig::default() });
             for number in 0..100 {
                 memory.keep(&fresh(&number.to_string(), &"x".repeat(4 << 10)));
             }

@@ -17,7 +17,8 @@ mod tier;
 mod vectors;
 
 pub use config::{
-    CacheConfig, DiskConfig, EmbeddingsConfig, Eviction, LeaseConfig, PolicyConfig, Replay, ResponsesConfig, SharedConfig,
+    CacheConfig, DiskConfig, EmbeddingsConfig, Eviction, LeaseConfig, PolicyConfig, Replay, ResponsesConfig,
+    SharedConfig,
 };
 pub use control::Control;
 pub use counts::Statistics;

@@ -1,6 +1,7 @@
 //! [`Responses`]: all tiers of the response cache behind one door.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use serde::Serialize;
 use super::disk::Disk;
 use super::memory::Memory;
 use super::shared::Shared;
-use super::{Entry, PolicyConfig, Replay, ResponsesConfig, Statistics, Summary, Tier, Turn, Usage, Wanted, Which};
+use super::{
+    Entry, PolicyConfig, Replay, ResponsesConfig, Statistics, Summary, Tier, Turn, Usage, Vectors, Wanted,
+    Which,
+};
 use crate::dialect::name;
 use crate::telemetry::Metrics;
 
@@ -56,7 +60,11 @@ pub struct Report {
 
 impl Responses {
     /// The tiers of `config`; `folder` is that of the one on disk. Runs inside of a runtime.
-    pub fn new(config: &ResponsesConfig, folder: Option<&Path>, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub fn new(
+        config: &ResponsesConfig,
+        folder: Option<&Path>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         let mut slower: Vec<Arc<dyn Tier>> = Vec::new();
         if let (true, Some(folder)) = (config.enabled, folder) {
             let disk = Disk::open(folder, config.disk.budget, Arc::clone(metrics));
@@ -66,7 +74,8 @@ impl Responses {
         let shared = shared.map(|shared| Shared::new(shared, Arc::clone(metrics))).transpose();
         let shared = shared.map_err(|error| format!("cache.responses.shared: {error}"))?.map(Arc::new);
         slower.extend(shared.iter().map(|shared| Arc::clone(shared) as Arc<dyn Tier>));
-        let policy = Policy { is_enabled: config.enabled, ttl: config.ttl, with_tool_calls: config.tool_calls };
+        let policy =
+            Policy { is_enabled: config.enabled, ttl: config.ttl, with_tool_calls: config.tool_calls };
         let of = |own: &PolicyConfig| Policy {
             is_enabled: own.enabled.unwrap_or(policy.is_enabled),
             ttl: own.ttl.unwrap_or(policy.ttl),
@@ -155,8 +164,11 @@ impl Responses {
 
     /// Every tier.
     pub fn reports(&self) -> Vec<Report> {
-        let report =
-            |tier: &dyn Tier| Report { tier: tier.name(), usage: tier.usage(), statistics: tier.statistics() };
+        let report = |tier: &dyn Tier| Report {
+            tier: tier.name(),
+            usage: tier.usage(),
+            statistics: tier.statistics(),
+        };
         std::iter::once(report(&*self.memory)).chain(self.slower.iter().map(|tier| report(&**tier))).collect()
     }
 
@@ -167,10 +179,11 @@ impl Responses {
         std::iter::once(memory).chain(slower).collect()
     }
 
-    /// Does what was put off, now and then; never ends.
-    pub async fn tend(&self) -> std::convert::Infallible {
+    /// Does what was put off, also that of `vectors`, now and then; never ends.
+    pub async fn tend(&self, vectors: &Vectors) -> Infallible {
         loop {
             self.memory.tend();
+            vectors.tend();
             if let Some(shared) = &self.shared {
                 shared.tend().await;
             }

@@ -51,7 +51,11 @@ impl Vectors {
             .max_capacity(config.memory)
             .weigher(move |_, kept| u32::try_from(size(kept)).unwrap_or(u32::MAX))
             .time_to_live(config.ttl);
-        Self { kept: kept.build(), budget: config.memory, counts: Arc::new(Counts::new("embeddings", metrics)) }
+        Self {
+            kept: kept.build(),
+            budget: config.memory,
+            counts: Arc::new(Counts::new("embeddings", metrics)),
+        }
     }
 
     /// Whether anything is kept.
@@ -66,7 +70,11 @@ impl Vectors {
             kept.bytes == *wanted.identity.bytes() && wanted.max_age.is_none_or(|most| age <= most)
         };
         let found = self.kept.get(&wanted.identity.key()).filter(is_fit);
-        if found.is_some() { self.counts.hit.inc() } else { self.counts.miss.inc() };
+        if found.is_some() {
+            self.counts.hit.inc()
+        } else {
+            self.counts.miss.inc()
+        };
         found.map(|kept| kept.vector)
     }
 
@@ -99,7 +107,8 @@ impl Vectors {
     /// Does what was put off and brings the metrics up to date.
     pub fn tend(&self) {
         self.kept.run_pending_tasks();
-        let usage = Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget };
+        let usage =
+            Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget };
         self.counts.holds(usage);
     }
 }
@@ -126,7 +135,11 @@ mod tests {
         assert_eq!(vectors.find(&wanted(&a)).unwrap().tokens, 3);
         assert_eq!(vectors.find(&wanted(&b)), None);
         assert_eq!(vectors.usage().entries, 1);
-        let late = Wanted { now: START + Duration::from_secs(9), max_age: Some(Duration::from_secs(8)), ..wanted(&a) };
+        let late = Wanted {
+            now: START + Duration::from_secs(9),
+            max_age: Some(Duration::from_secs(8)),
+            ..wanted(&a)
+        };
         assert_eq!(vectors.find(&late), None);
     }
 
@@ -140,7 +153,8 @@ mod tests {
 
     #[test]
     fn without_a_budget_nothing_is_kept() {
-        let (vectors, a) = (vectors(&EmbeddingsConfig { memory: 0, ..EmbeddingsConfig::default() }), identity("a"));
+        let (vectors, a) =
+            (vectors(&EmbeddingsConfig { memory: 0, ..EmbeddingsConfig::default() }), identity("a"));
         assert!(!vectors.is_on() && vectors.find(&wanted(&a)).is_none());
     }
 }

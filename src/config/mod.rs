@@ -35,6 +35,7 @@ pub use problem::{Path, Place, Problem, Step};
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
+use crate::cache::CacheConfig;
 use crate::dispatch::RetryConfig;
 use crate::flight::CoalesceConfig;
 use crate::library::{BUILTIN_DEMO, ModelConfig};
@@ -68,6 +69,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// When equal requests share one computation.
     pub coalesce: CoalesceConfig,
+    /// What is kept of answers.
+    pub cache: CacheConfig,
     /// Waiting for a place to run.
     pub queue: QueueConfig,
     /// How workers are run.
@@ -99,6 +102,7 @@ impl Default for Config {
             health: HealthConfig::default(),
             retry: RetryConfig::default(),
             coalesce: CoalesceConfig::default(),
+            cache: CacheConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
             limits: LimitsConfig::default(),

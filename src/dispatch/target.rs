@@ -82,6 +82,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cache::{Responses, Vectors};
     use crate::dispatch::Parts;
     use crate::library::Library;
     use crate::node::{Node, NodeConfig, Pool};
@@ -117,6 +118,8 @@ mod tests {
             queue: Default::default(),
             retry: Default::default(),
             coalesce: Default::default(),
+            responses: Arc::new(Responses::new(&Default::default(), None, &metrics).unwrap()),
+            vectors: Arc::new(Vectors::new(&Default::default(), Arc::clone(&metrics))),
             upstream: Default::default(),
             metrics,
         })

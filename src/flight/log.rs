@@ -33,6 +33,14 @@ pub struct Route {
     pub age: Option<Duration>,
 }
 
+impl Route {
+    /// That of an answer which `node` gave `age` ago.
+    pub fn kept(node: Arc<str>, age: Duration) -> Self {
+        let nothing = Duration::ZERO;
+        Self { node, attempts: 0, queued: nothing, loading: nothing, upstream: nothing, age: Some(age) }
+    }
+}
+
 /// The part that writer and readers share.
 #[derive(Default)]
 pub(super) struct Log {
@@ -223,15 +231,7 @@ mod tests {
         writer.append(Event::Done(Done::default()));
         let (events, times) = recorded.try_recv().unwrap();
         assert_eq!((events.len(), times.len(), times[0]), (2, 2, Duration::ZERO));
-        let route = Route {
-            node: "n".into(),
-            attempts: 0,
-            queued: Duration::ZERO,
-            loading: Duration::ZERO,
-            upstream: Duration::ZERO,
-            age: Some(Duration::ZERO),
-        };
-        let mut reader = replay(Arc::clone(&events), route);
+        let mut reader = replay(Arc::clone(&events), Route::kept("n".into(), Duration::ZERO));
         for event in &*events {
             assert!(Arc::ptr_eq(&reader.next().await.unwrap().unwrap(), event));
         }

@@ -13,6 +13,8 @@ mod packaging;
 mod adapters;
 #[cfg(feature = "engine")]
 mod burst;
+#[cfg(feature = "engine")]
+mod cache;
 #[cfg(feature = "vision")]
 mod clients;
 #[cfg(feature = "engine")]
@@ -69,5 +71,7 @@ mod snapshots;
 mod speculation;
 #[cfg(feature = "engine")]
 mod tools;
+#[cfg(feature = "engine")]
+mod valkey;
 #[cfg(feature = "vision")]
 mod vision;

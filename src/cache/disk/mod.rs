@@ -154,7 +154,9 @@ impl Disk {
 /// Runs what talks to redb: it asserts what only a damaged file can violate, which is the file's fault and not the end of the thread.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    worked.unwrap_or_else(|_| Err(Fault::Other(redb::Error::Corrupted("it cannot be made sense of".to_owned()))))
+    worked.unwrap_or_else(|_| {
+        Err(Fault::Other(redb::Error::Corrupted("it cannot be made sense of".to_owned())))
+    })
 }
 
 #[async_trait]
@@ -175,12 +177,20 @@ impl Tier for Disk {
         };
         let found = if is_there { self.read(key).await } else { None };
         let found = found.filter(|entry| wanted.takes(entry)).map(Arc::new);
-        if found.is_some() { self.shelf.counts.hit.inc() } else { self.shelf.counts.miss.inc() };
+        if found.is_some() {
+            self.shelf.counts.hit.inc()
+        } else {
+            self.shelf.counts.miss.inc()
+        };
         found
     }
 
     async fn put(&self, entry: &Arc<Entry>) {
-        let is_kept = self.shelf.index().get(&entry.identity.key()).is_some_and(|row| row.created >= millis(entry.created));
+        let is_kept = self
+            .shelf
+            .index()
+            .get(&entry.identity.key())
+            .is_some_and(|row| row.created >= millis(entry.created));
         if !is_kept && !self.order(Order::Put(Arc::clone(entry))) {
             self.shelf.counts.not_stored("busy");
         }
@@ -204,7 +214,9 @@ impl Tier for Disk {
 
     fn list(&self, which: &Which, most: usize) -> Vec<Summary> {
         let (index, now) = (self.shelf.index(), SystemTime::now());
-        let meant = index.iter().filter(|(key, row)| which.is(**key, &row.model, &row.tenant) && !is_over(row.expires, now));
+        let meant = index
+            .iter()
+            .filter(|(key, row)| which.is(**key, &row.model, &row.tenant) && !is_over(row.expires, now));
         let summary = |(key, row): (&Key, &Row)| Summary {
             key: key.to_string(),
             model: Arc::clone(&row.model),

@@ -61,7 +61,9 @@ impl From<Fault> for Unusable {
             Fault::Full => Self::Io(StorageFull.into()),
             Fault::Other(redb::Error::DatabaseAlreadyOpen) => Self::Taken,
             // As redb calls a file that is none, or too short.
-            Fault::Other(redb::Error::Io(error)) if !matches!(error.kind(), InvalidData | UnexpectedEof) => Self::Io(error),
+            Fault::Other(redb::Error::Io(error)) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
+                Self::Io(error)
+            }
             Fault::Other(other) => Self::Damaged(other.to_string()),
         }
     }

@@ -196,7 +196,8 @@ async fn a_full_disk_is_counted_and_the_tier_comes_back() {
     let open = {
         let is_full = Arc::clone(&is_full);
         move |path: &Path| {
-            let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path);
+            let file =
+                std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path);
             let backend = FileBackend::new(file.unwrap()).map_err(Unusable::from)?;
             Store::over(Full(backend, Arc::clone(&is_full)))
         }

@@ -12,7 +12,8 @@ use super::Shared;
 use crate::generation::Key;
 
 /// Deletes the key if it is still the owner's.
-const RELEASE: &str = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
+const RELEASE: &str =
+    "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
 /// Prolongs its life if it is still the owner's.
 const RENEW: &str =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('pexpire',KEYS[1],ARGV[2]) end return 0";

@@ -83,7 +83,12 @@ impl Shared {
             ..BreakerConfig::default()
         };
         let told = |transition: &crate::breaker::Transition| {
-            tracing::info!(from = transition.from.as_str(), to = transition.to.as_str(), reason = transition.reason, "the shared cache");
+            tracing::info!(
+                from = transition.from.as_str(),
+                to = transition.to.as_str(),
+                reason = transition.reason,
+                "the shared cache"
+            );
         };
         Ok(Self {
             server: ConnectionManager::new_lazy_with_config(client, managed)?,
@@ -208,7 +213,11 @@ impl Tier for Shared {
     async fn get(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
         // What failed is counted where it did.
         let found = self.find(wanted).await.ok()?;
-        if found.is_some() { self.counts.hit.inc() } else { self.counts.miss.inc() };
+        if found.is_some() {
+            self.counts.hit.inc()
+        } else {
+            self.counts.miss.inc()
+        };
         found
     }
 
@@ -231,7 +240,8 @@ impl Tier for Shared {
     async fn purge(&self, which: &Which) -> u64 {
         let key = which.key.map(|key| key.to_string());
         let part = |part: Option<&str>| part.map_or_else(|| "*".to_owned(), escaped);
-        let pattern = name(&part(which.tenant.as_deref()), &part(which.model.as_deref()), &part(key.as_deref()));
+        let pattern =
+            name(&part(which.tenant.as_deref()), &part(which.model.as_deref()), &part(key.as_deref()));
         match self.delete(&pattern).await {
             Ok(gone) => {
                 self.counts.evicted("purged", gone);
