@@ -299,7 +299,7 @@ mod tests {
             let (status, _, body) = send(state(Ok(())), request).await;
             (status, body)
         };
-        let nothing = r#"{"purged":{"embeddings":0,"memory":0}}"#.to_owned();
+        let nothing = r#"{"purged":{"memory":0,"embeddings":0}}"#.to_owned();
         assert_eq!(purge("/admin/v1/cache", "localhost").await, (StatusCode::OK, nothing));
         assert_eq!(purge("/admin/v1/cache", "evil.example").await.0, StatusCode::FORBIDDEN);
         let warmed = post_to("/admin/v1/cache/warm", &[("host", "localhost")], "{}\n{}").await;

@@ -102,6 +102,7 @@ impl Dispatch {
         let control = request.claim.control;
         let keeping = identity.as_ref().filter(|_| is_kept).map(|identity| self.keeping(&request, identity));
         if let Some(answer) = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping)) {
+            self.let_in(&request.target, &request.claim);
             return answer;
         }
         if control.only_if_cached && !(keeping.is_some() && self.responses.is_deep()) {
@@ -165,14 +166,14 @@ impl Dispatch {
         target.model.as_ref().filter(|_| is_ours).map(|model| &model.config.options)
     }
 
-    /// What will answer: the digest of the model's file, or what its nodes say of it, or where those say nothing its name.
+    /// What will answer: the model's files and settings, or what its nodes say of it, or where those say nothing its name.
     pub(super) fn digest_of(&self, target: &Target) -> String {
-        let card = match &target.model {
+        let answering = match &target.model {
             // A file that cannot be read has none, and loading it will fail.
-            Some(model) => model.card().ok(),
-            None => self.catalog.remote(&target.name).map(|(_, card)| card),
+            Some(model) => model.answering().ok(),
+            None => self.catalog.remote(&target.name).map(|(_, card)| card.digest.clone()),
         };
-        card.map(|card| card.digest.clone()).unwrap_or_default()
+        answering.unwrap_or_default()
     }
 }
 

@@ -16,6 +16,7 @@ pub use adapter::AdapterConfig;
 pub use card::elsewhere;
 pub use config::{BUILTIN_DEMO, ModelConfig};
 use moka::sync::Cache;
+use sha2::{Digest, Sha256};
 
 use crate::dialect::{ModelCard, name};
 use crate::error::Error;
@@ -49,6 +50,8 @@ pub struct Model {
     /// Its section.
     pub config: ModelConfig,
     runtime: PathBuf,
+    /// What of its section answers depend on, as a hash.
+    settings: String,
     /// The state of the file when it was last looked at.
     seen: Mutex<Option<(Instant, Arc<Version>)>>,
     cards: Cache<Arc<Version>, Arc<ModelCard>>,
@@ -76,7 +79,8 @@ impl Library {
                 config.options.temperature.get_or_insert(builtin::TEMPERATURE);
             }
             let (runtime, cards) = (runtime.to_owned(), cards.clone());
-            Arc::new(Model { name, config, runtime, seen: Mutex::default(), cards })
+            let settings = settings(&config);
+            Arc::new(Model { name, config, runtime, settings, seen: Mutex::default(), cards })
         };
         let models: Vec<Arc<Model>> = models.into_iter().map(open).collect();
         let mut by_key = HashMap::new();
@@ -175,6 +179,17 @@ impl Model {
         self.cards.try_get_with(version, read).map_err(|error| String::clone(&error))
     }
 
+    /// What answers in this model's name: its file, its adapters' and the settings that answers depend on. Two that are equal say the same.
+    /// Errors in words.
+    pub fn answering(&self) -> Result<String, String> {
+        let mut answering = format!("{}:{}", self.card()?.digest, self.settings);
+        for adapter in self.config.adapters.values() {
+            let (modified, size) = look(Path::new(&adapter.path))?;
+            answering += &card::hex(card::identity(size, modified));
+        }
+        Ok(answering)
+    }
+
     /// The card with every array and tensor, which can be some 100 MB: read from the disk each time and kept by nobody.
     /// Errors in words.
     pub fn full_card(&self) -> Result<ModelCard, String> {
@@ -199,6 +214,14 @@ impl Model {
         let projector = self.config.projector.as_deref().map(look).transpose()?;
         Ok(Version { name: self.name.clone(), path, modified, size, projector })
     }
+}
+
+/// A hash of what answers depend on; how fast they come is no part of it.
+fn settings(config: &ModelConfig) -> String {
+    let ModelConfig { template, system, options, context, kv_type, pooling, adapters, .. } = config;
+    // A map with keys that are no texts would not be JSON, and there is none.
+    let text = serde_json::to_vec(&(template, system, options, context, kv_type, pooling, adapters));
+    card::hex(Sha256::digest(text.unwrap_or_default()))
 }
 
 /// Time and size of a file. Errors in words.
@@ -251,6 +274,30 @@ mod tests {
         assert_eq!(resolve("other:7b"), Ok(None));
         assert_eq!(resolve(""), Ok(None));
         assert_eq!(resolve("no such name").unwrap_err().to_string(), "invalid model name");
+    }
+
+    #[test]
+    fn what_answers_depend_on_tells_models_apart_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, adapter) = (dir.path().join("m.gguf"), dir.path().join("a.gguf"));
+        std::fs::write(&file, tiny()).unwrap();
+        std::fs::write(&adapter, "one").unwrap();
+        let answering = |more: serde_json::Value| {
+            let mut section = json!({ "path": file });
+            section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            library(dir.path(), &[("m", section)]).models[0].answering().unwrap()
+        };
+        let plain = answering(json!({}));
+        assert_eq!(plain, answering(json!({ "threads": 3, "aliases": ["x"], "keep_alive": "1h" })));
+        let with = answering(json!({ "adapters": { "a": { "path": adapter } } }));
+        let others = [
+            json!({ "system": "Be brief." }),
+            json!({ "options": { "temperature": 0 } }),
+            json!({ "context": 9 }),
+        ];
+        assert!(others.map(answering).iter().chain([&with]).all(|other| *other != plain));
+        std::fs::write(&adapter, "another").unwrap();
+        assert_ne!(with, answering(json!({ "adapters": { "a": { "path": adapter } } })));
     }
 
     #[test]

@@ -16,8 +16,8 @@ const ROWS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("rows");
 /// What redb keeps of the file in memory. The operating system keeps more of it, and what is asked for often is in memory anyway.
 const PAGES: usize = 4 << 20;
 
-/// Records on disk.
-pub(super) struct Store(Database);
+/// Records on disk. Always there until it is dropped.
+pub(super) struct Store(Option<Database>);
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,7 @@ impl From<Fault> for Unusable {
         match fault {
             Fault::Full => Self::Io(StorageFull.into()),
             Fault::Other(redb::Error::DatabaseAlreadyOpen) => Self::Taken,
+            Fault::Other(redb::Error::PreviousIo) => Self::Io(std::io::ErrorKind::Other.into()),
             // As redb calls a file that is none, or too short.
             Fault::Other(redb::Error::Io(error)) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
                 Self::Io(error)
@@ -94,14 +95,18 @@ impl Store {
     }
 
     fn of(database: Database) -> Result<(Self, Vec<(Key, Row)>), Unusable> {
-        let store = Self(database);
+        let store = Self(Some(database));
         let rows = store.rows()?;
         Ok((store, rows))
     }
 
+    fn database(&self) -> Result<&Database, Fault> {
+        self.0.as_ref().ok_or(Fault::Other(redb::Error::PreviousIo))
+    }
+
     /// What is in it, the oldest first.
     fn rows(&self) -> Result<Vec<(Key, Row)>, Fault> {
-        let reading = self.0.begin_read()?;
+        let reading = self.database()?.begin_read()?;
         let mut rows = Vec::new();
         let table = match reading.open_table(ROWS) {
             Ok(table) => table,
@@ -120,14 +125,14 @@ impl Store {
 
     /// The record of `key`.
     pub(super) fn read(&self, key: &Key) -> Result<Option<Vec<u8>>, Fault> {
-        let reading = self.0.begin_read()?;
+        let reading = self.database()?.begin_read()?;
         let record = reading.open_table(RECORDS)?.get(key.as_bytes())?;
         Ok(record.map(|record| record.value().to_vec()))
     }
 
     /// Writes and throws away, all of it or nothing.
     pub(super) fn change(&self, puts: &[(Key, Row, Vec<u8>)], removals: &[Key]) -> Result<(), Fault> {
-        let mut writing = self.0.begin_write()?;
+        let mut writing = self.database()?.begin_write()?;
         // A crash costs no walk through the file at the next start.
         writing.set_quick_repair(true);
         {
@@ -144,6 +149,16 @@ impl Store {
         }
         writing.commit()?;
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // Closing writes, so it too can meet what only a damaged file has.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::warn!("the file of kept answers could not be closed in good order");
+        }
     }
 }
 

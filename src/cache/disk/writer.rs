@@ -15,12 +15,14 @@ use crate::cache::tier::is_over;
 use crate::cache::{Entry, Which};
 use crate::generation::Key;
 
-/// Entries of one commit: enough that a commit's cost is spread, few enough that one is over in tens of milliseconds.
-const BATCH: usize = 128;
+/// Entries of one commit: enough that a commit's cost is spread, few enough that the space they need before that of others is free again
+/// is a small part of the file.
+const BATCH: usize = 32;
 /// How often it looks for what has expired, and whether a file that could not be used can be.
 const SWEEP: Duration = Duration::from_secs(30);
-/// The largest record: what is larger is rare, and pushes out many others.
-pub(super) const LARGEST: usize = 4 << 20;
+/// The largest record, and the part of the file that it may be: what is larger is rare, and pushes out many others.
+const LARGEST: u64 = 4 << 20;
+const LARGEST_PART: u64 = 16;
 
 /// What is to be done.
 pub(super) enum Order {
@@ -82,7 +84,8 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
 }
 
 fn record(shelf: &Shelf, entry: &Entry) -> Option<(Key, Row, Vec<u8>)> {
-    let record = encode(entry).ok().filter(|record| record.len() <= LARGEST);
+    let largest = LARGEST.min(shelf.limit / LARGEST_PART);
+    let record = encode(entry).ok().filter(|record| record.len() as u64 <= largest);
     let Some(record) = record else {
         shelf.counts.not_stored("large");
         return None;
