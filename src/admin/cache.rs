@@ -1,11 +1,12 @@
 //! `/admin/v1/cache`: what is kept of answers, throwing it away, and having answers made before anybody asks for them.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use super::router::{error, refused};
 use crate::cache::{Responses, Vectors, Which};
 use crate::dispatch::{Dispatch, Warmed};
 
+/// The largest file of entries, or of requests.
+pub(super) const LARGEST: usize = 1 << 30;
 /// Entries that are shown where nobody says how many, and at most.
 const ENTRIES: usize = 100;
 const MOST_ENTRIES: usize = 10_000;
@@ -120,6 +123,30 @@ pub(super) async fn warm(State(state): State<AdminState>, headers: HeaderMap, bo
         return refused(&refusal);
     }
     Json((state.kept.warm)(body).await).into_response()
+}
+
+/// Everything in memory, as a file for [`load`]. It has texts in it, so no page in somebody's browser gets it.
+pub(super) async fn save(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = state.access.check(&headers) {
+        return refused(&refusal);
+    }
+    let responses = Arc::clone(&state.kept.responses);
+    match tokio::task::spawn_blocking(move || responses.save()).await {
+        Ok(archive) => ([(header::CONTENT_TYPE, "application/octet-stream")], archive).into_response(),
+        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
+    }
+}
+
+/// Takes what [`save`] gave; `{loaded, expired, damaged}`.
+pub(super) async fn load(State(state): State<AdminState>, headers: HeaderMap, archive: Bytes) -> Response {
+    if let Err(refusal) = state.access.check(&headers) {
+        return refused(&refusal);
+    }
+    let responses = Arc::clone(&state.kept.responses);
+    match tokio::task::spawn_blocking(move || responses.load(&archive, SystemTime::now())).await {
+        Ok(told) => Json(told).into_response(),
+        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -55,7 +55,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/route/explain", post(nodes::explain))
         .route("/admin/v1/cache", get(cache::statistics).delete(cache::purge))
         .route("/admin/v1/cache/entries", get(cache::entries))
-        .route("/admin/v1/cache/warm", post(cache::warm))
+        .route("/admin/v1/cache/warm", post(cache::warm).layer(DefaultBodyLimit::max(cache::LARGEST)))
+        .route("/admin/v1/cache/save", get(cache::save))
+        .route("/admin/v1/cache/load", post(cache::load).layer(DefaultBodyLimit::max(cache::LARGEST)))
         .route("/admin/v1/decisions", get(nodes::decisions))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
@@ -304,6 +306,18 @@ mod tests {
         assert_eq!(purge("/admin/v1/cache", "evil.example").await.0, StatusCode::FORBIDDEN);
         let warmed = post_to("/admin/v1/cache/warm", &[("host", "localhost")], "{}\n{}").await;
         assert_eq!(warmed, (StatusCode::OK, r#"{"done":2,"failed":[]}"#.to_owned()));
+        let save = Request::get("/admin/v1/cache/save").header("host", "localhost").body(Body::empty());
+        let (status, kind, archive) = send(state(Ok(())), save.unwrap()).await;
+        assert_eq!(
+            (status, kind.as_str(), archive.as_str()),
+            (StatusCode::OK, "application/octet-stream", "")
+        );
+        let loaded = post_to("/admin/v1/cache/load", &[("host", "localhost")], "no entry").await;
+        assert_eq!(loaded, (StatusCode::OK, r#"{"loaded":0,"expired":0,"damaged":1}"#.to_owned()));
+        assert_eq!(
+            post_to("/admin/v1/cache/load", &[("host", "evil.example")], "").await.0,
+            StatusCode::FORBIDDEN
+        );
         assert_eq!(
             post_to("/admin/v1/cache/warm", &[("host", "evil.example")], "").await.0,
             StatusCode::FORBIDDEN

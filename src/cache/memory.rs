@@ -89,7 +89,8 @@ impl Memory {
         self.counts.holds(self.held());
     }
 
-    fn all(&self) -> impl Iterator<Item = Arc<Entry>> + '_ {
+    /// All entries.
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Entry>> + '_ {
         self.entries.iter().map(|(_, entry)| entry)
     }
 

@@ -4,6 +4,7 @@
 //! request whose canonical bytes are the same. [`Responses`] is what the rest of the process sees: tiers, the fastest first, each a
 //! [`Tier`] in a file of its own. None of them can fail a request: what a tier cannot do is counted and taken for a miss.
 
+mod archive;
 pub mod codec;
 mod config;
 mod control;
@@ -16,6 +17,7 @@ mod shared;
 mod tier;
 mod vectors;
 
+pub use archive::Loaded;
 pub use config::{
     CacheConfig, DiskConfig, EmbeddingsConfig, Eviction, LeaseConfig, PolicyConfig, Replay, ResponsesConfig,
     SharedConfig,

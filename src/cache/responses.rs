@@ -179,6 +179,11 @@ impl Responses {
         std::iter::once(memory).chain(slower).collect()
     }
 
+    /// What is in memory of these.
+    pub(super) fn in_memory<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Arc<Entry>> + 'a {
+        self.memory.all().filter(|entry| which.means(entry))
+    }
+
     /// Does what was put off, also that of `vectors`, now and then; never ends.
     pub async fn tend(&self, vectors: &Vectors) -> Infallible {
         loop {
