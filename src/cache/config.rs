@@ -167,7 +167,7 @@ pub struct LeaseConfig {
 
 impl Default for LeaseConfig {
     fn default() -> Self {
-        Self { wait: Duration::from_secs(30), time: Duration::from_secs(3) }
+        Self { wait: Duration::from_secs(10), time: Duration::from_secs(3) }
     }
 }
 
