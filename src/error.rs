@@ -139,6 +139,9 @@ pub enum Error {
         /// When the first of them is worth another try.
         retry_after: Duration,
     },
+    /// The client takes a kept answer only (`Cache-Control: only-if-cached`), and there is none.
+    #[error("no answer to this request is kept")]
+    NotKept,
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
     DeadlineExceeded,
@@ -209,7 +212,7 @@ impl Error {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
-            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeadlineExceeded | Self::NotKept => StatusCode::GATEWAY_TIMEOUT,
             Self::StreamGone => StatusCode::CONFLICT,
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
@@ -252,6 +255,7 @@ impl Error {
             Self::NoNode { .. } => "no_node",
             Self::NodesShut { .. } => "nodes_shut",
             Self::NodeNotFound { .. } => "node_not_found",
+            Self::NotKept => "not_kept",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::StreamGone => "stream_gone",
             Self::ShuttingDown => "shutting_down",
@@ -272,6 +276,7 @@ impl Error {
     /// How loudly it is logged: what the client did is information, what is full is a warning, what broke is an error.
     pub fn level(&self) -> Level {
         match self.status().as_u16() {
+            _ if *self == Self::NotKept => Level::INFO,
             500 | 502 => Level::ERROR,
             503 | 504 | 508 => Level::WARN,
             _ => Level::INFO,

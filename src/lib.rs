@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod admission;
 pub mod breaker;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod dialect;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
+mod cache;
 #[path = "../child.rs"]
 mod child;
 mod client;
@@ -48,6 +49,9 @@ fn main() -> Outcome<()> {
             if wants("misses") {
                 misses::run(&stage).await?;
             }
+        }
+        if wants("cache") {
+            cache::run().await?;
         }
         Ok(())
     })

@@ -33,6 +33,15 @@ impl Target {
         self.pids().iter().map(|pid| cpu(*pid)).sum()
     }
 
+    /// The request with this number, about 500 bytes long: each asks for something else, and always the same.
+    pub fn numbered(&self, number: usize) -> Vec<u8> {
+        let prompt = format!("@1,0@ {number:08} {}", "why is the sky blue? ".repeat(17));
+        let options = "{\"temperature\":0}";
+        let body =
+            format!("{{\"model\":\"stub\",\"prompt\":\"{prompt}\",\"stream\":false,\"options\":{options}}}");
+        request(self.path, &body)
+    }
+
     /// A prepared request of about 500 bytes.
     pub fn request(&self, events: u32, pause_micros: u64, is_stream: bool) -> Vec<u8> {
         let prompt = format!("@{events},{pause_micros}@ {}", "why is the sky blue? ".repeat(19));
@@ -95,6 +104,38 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The same stub behind what keeps answers: nginx, Arriero, and an Arriero that keeps nothing.
+    pub async fn caching() -> Outcome<Self> {
+        let dir = tempfile::tempdir()?;
+        let tcp = TcpListener::bind("127.0.0.1:0").await?;
+        let upstream = tcp.local_addr()?;
+        let socket = dir.path().join("stub.sock");
+        stub::spawn(tcp, &socket)?;
+        let mut targets =
+            vec![Target { name: "direct", address: upstream, path: "/api/generate", process: None }];
+        let cache = format!("{}/cache", dir.path().display());
+        let zone =
+            format!("proxy_cache_path {cache} levels=1:2 keys_zone=answers:16m max_size=1g inactive=1h;");
+        let keeping =
+            "proxy_cache answers; proxy_cache_methods POST; proxy_cache_key $request_uri$request_body;
+                       proxy_cache_valid 200 1h; client_body_buffer_size 64k;";
+        let nginx = |port| nginx_with(dir.path(), port, upstream, &zone, keeping);
+        targets.push(spawn("nginx, proxy_cache", dir.path(), nginx).await?);
+        let off = "coalesce: { mode: \"off\" }\ncache: { responses: { enabled: false } }\n";
+        for (name, more) in
+            [("Arriero", "cache: { responses: { ttl: 1h } }\n"), ("Arriero, nothing kept", off)]
+        {
+            let command = |port| arriero_with(dir.path(), port, &socket, upstream, more);
+            targets.push(spawn(name, dir.path(), command).await?);
+        }
+        for target in &targets {
+            ready(target).await?;
+        }
+        Ok(Self { targets, _dir: dir })
+    }
+}
+
 async fn spawn(
     name: &'static str,
     dir: &Path,
@@ -137,6 +178,11 @@ async fn ready(target: &Target) -> Outcome<()> {
 }
 
 fn nginx(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
+    nginx_with(dir, port, upstream, "", "proxy_buffering off;")
+}
+
+/// nginx with more in its sections `http` and `location`.
+fn nginx_with(dir: &Path, port: u16, upstream: SocketAddr, http: &str, location: &str) -> Outcome<Command> {
     let config = dir.join("nginx.conf");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
@@ -146,12 +192,12 @@ fn nginx(dir: &Path, port: u16, upstream: SocketAddr) -> Outcome<Command> {
         format!(
             "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/nginx.err;
              events {{ worker_connections 4096; }}
-             http {{ access_log off; {temporary}
+             http {{ access_log off; {temporary} {http}
                upstream stub {{ server {upstream}; keepalive 512; keepalive_requests 100000000; }}
                keepalive_requests 100000000;
                server {{ listen 127.0.0.1:{port}; client_max_body_size 0;
                  location / {{ proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection \"\";
-                   proxy_buffering off; proxy_read_timeout 600s; }} }} }}",
+                   {location} proxy_read_timeout 600s; }} }} }}",
             dir.display()
         ),
     )?;
@@ -186,11 +232,16 @@ fn sglang(program: &OsStr, port: u16, scrapes: u16, upstream: SocketAddr) -> Com
 }
 
 fn arriero(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr) -> Outcome<Command> {
+    arriero_with(dir, port, socket, upstream, "")
+}
+
+/// Arriero with more sections in its configuration.
+fn arriero_with(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr, more: &str) -> Outcome<Command> {
     let config = dir.join(format!("arriero-{port}.yaml"));
     std::fs::write(
         &config,
         format!(
-            "listen: 127.0.0.1:{port}\nadmin: \"off\"\nlog: {{ level: warn }}\nthreads: 1\n\
+            "{more}listen: 127.0.0.1:{port}\nadmin: \"off\"\nlog: {{ level: warn }}\nthreads: 1\n\
              workers: {{ runtime_dir: {} }}\npassthrough: {{ url: \"http://{upstream}\" }}\n\
              nodes:\n  - {{ name: stub, url: \"unix:{}\", protocol: worker, models: [stub], max_in_flight: 4096 }}\n",
             dir.display(),

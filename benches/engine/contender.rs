@@ -83,7 +83,7 @@ impl Contender {
         let config = dir.join(format!("{name}-{context}-{cells}-{mode}.yaml"));
         let path = model.map_or("builtin:demo".into(), |path| path.display().to_string());
         let text = format!(
-            "admin: \"off\"\nlog: {{ level: error }}\nworkers: {{ snapshots: {{ dir: {} }} }}\nmodels:\n  \
+            "admin: \"off\"\nlog: {{ level: error }}\ncache: {{ responses: {{ enabled: false }} }}\nworkers: {{ snapshots: {{ dir: {} }} }}\nmodels:\n  \
              m: {{ path: \"{path}\", preload: true, parallel: {parallel}, context: {context}, cells: {cells}, \
              speculate: {{ mode: {mode} }} }}\n",
             dir.join("snapshots").display()

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::cache::{self, Kept};
 use super::nodes::{self, Nodes};
 use super::register::{self, Registrar};
 use super::reload::{self, Reload};
@@ -33,6 +34,8 @@ pub struct AdminState {
     pub change_settings: ChangeSettings,
     /// For `/admin/v1/reload`.
     pub reload: Reload,
+    /// For `/admin/v1/cache` and what is below.
+    pub kept: Kept,
     /// For `/admin/v1/nodes` and what is about them.
     pub nodes: Arc<dyn Nodes>,
     /// For nodes that come and go there.
@@ -54,6 +57,11 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/nodes/{node}", put(register::put).delete(register::remove))
         .route("/admin/v1/nodes/{node}/{deed}", post(nodes::act))
         .route("/admin/v1/route/explain", post(nodes::explain))
+        .route("/admin/v1/cache", get(cache::statistics).delete(cache::purge))
+        .route("/admin/v1/cache/entries", get(cache::entries))
+        .route("/admin/v1/cache/warm", post(cache::warm).layer(DefaultBodyLimit::max(cache::LARGEST)))
+        .route("/admin/v1/cache/save", get(cache::save))
+        .route("/admin/v1/cache/load", post(cache::load).layer(DefaultBodyLimit::max(cache::LARGEST)))
         .route("/admin/v1/decisions", get(nodes::decisions))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
@@ -155,9 +163,11 @@ mod tests {
     }
 
     fn state(readiness: Result<(), String>) -> AdminState {
+        let metrics = Arc::new(Metrics::new().unwrap());
         AdminState {
             registrar: Arc::new(Book),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            kept: cache::tests::nothing(&metrics),
+            metrics,
             readiness: Arc::new(move || readiness.clone()),
             status: Arc::new(|| json!({ "version": "1" })),
             access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
@@ -346,6 +356,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_kept_is_shown_and_thrown_away_from_this_machine_alone() {
+        let (_, _, told) = get("/admin/v1/cache").await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(
+            (&told["tiers"][0]["tier"], &told["embeddings"]["entries"]),
+            (&json!("memory"), &json!(0))
+        );
+        assert_eq!(get("/admin/v1/cache/entries?model=M&limit=1").await.2, r#"{"memory":[]}"#);
+        assert_eq!(get("/admin/v1/cache/entries?key=1").await.0, StatusCode::BAD_REQUEST);
+        let purge = async |path: &str, host| {
+            let request = Request::delete(path).header("host", host).body(Body::empty()).unwrap();
+            let (status, _, body) = send(state(Ok(())), request).await;
+            (status, body)
+        };
+        let nothing = r#"{"purged":{"memory":0,"embeddings":0}}"#.to_owned();
+        assert_eq!(purge("/admin/v1/cache", "localhost").await, (StatusCode::OK, nothing));
+        assert_eq!(purge("/admin/v1/cache", "evil.example").await.0, StatusCode::FORBIDDEN);
+        let warmed = post_to("/admin/v1/cache/warm", &[("host", "localhost")], "{}\n{}").await;
+        assert_eq!(warmed, (StatusCode::OK, r#"{"done":2,"failed":[]}"#.to_owned()));
+        let save = Request::get("/admin/v1/cache/save").header("host", "localhost").body(Body::empty());
+        let (status, kind, archive) = send(state(Ok(())), save.unwrap()).await;
+        assert_eq!(
+            (status, kind.as_str(), archive.as_str()),
+            (StatusCode::OK, "application/octet-stream", "")
+        );
+        let loaded = post_to("/admin/v1/cache/load", &[("host", "localhost")], "no entry").await;
+        assert_eq!(loaded, (StatusCode::OK, r#"{"loaded":0,"expired":0,"damaged":1}"#.to_owned()));
+        assert_eq!(
+            post_to("/admin/v1/cache/load", &[("host", "evil.example")], "").await.0,
+            StatusCode::FORBIDDEN
+        );
+        assert_eq!(
+            post_to("/admin/v1/cache/warm", &[("host", "evil.example")], "").await.0,
+            StatusCode::FORBIDDEN
+        );
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_reloaded_is_told() {
         let (status, body) = post_to("/admin/v1/reload", &[], "").await;
         assert_eq!(status, StatusCode::CONFLICT);
@@ -375,9 +423,15 @@ mod tests {
     async fn the_first_page_links_to_every_route() {
         let (status, kind, body) = get("/").await;
         assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/html; charset=utf-8"));
-        for path in
-            ["/livez", "/readyz", "/metrics", "/admin/v1/status", "/admin/v1/nodes", "/admin/v1/decisions"]
-        {
+        for path in [
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/admin/v1/status",
+            "/admin/v1/nodes",
+            "/admin/v1/decisions",
+            "/admin/v1/cache",
+        ] {
             assert!(body.contains(&format!("href=\"{path}\"")), "{path}");
         }
     }

@@ -88,8 +88,10 @@ mod tests {
     async fn it_answers_until_told_to_stop_even_with_a_connection_open() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
         let state = AdminState {
-            metrics: Arc::new(Metrics::new().unwrap()),
+            kept: crate::admin::cache::tests::nothing(&metrics),
+            metrics,
             readiness: Arc::new(|| Ok(())),
             status: Arc::new(|| serde_json::Value::Null),
             access: Arc::new(Access::new(Vec::new(), address.ip())),

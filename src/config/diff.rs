@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Config;
 
 /// Keys whose values are nobody's business, also not in a log.
-const SECRET: [&str; 2] = ["api_key", "key"];
+const SECRET: [&str; 3] = ["api_key", "key", "password"];
 /// What can change while requests run; the rest takes a restart.
 const LIVE: [&str; 19] = [
     "models",

@@ -39,6 +39,7 @@ pub use state::state_dir;
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
+use crate::cache::CacheConfig;
 use crate::dispatch::{FaultsConfig, RetryConfig};
 use crate::flight::CoalesceConfig;
 use crate::library::{BUILTIN_DEMO, ModelConfig};
@@ -74,6 +75,8 @@ pub struct Config {
     pub coalesce: CoalesceConfig,
     /// Faults on purpose.
     pub faults: FaultsConfig,
+    /// What is kept of answers.
+    pub cache: CacheConfig,
     /// Waiting for a place to run.
     pub queue: QueueConfig,
     /// How workers are run.
@@ -108,6 +111,7 @@ impl Default for Config {
             retry: RetryConfig::default(),
             coalesce: CoalesceConfig::default(),
             faults: FaultsConfig::default(),
+            cache: CacheConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
             state: None,

@@ -23,6 +23,7 @@ pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     report.section(&Path::keys(["workers"]), config.workers.faults());
     report.section(&Path::keys(["retry"]), config.retry.faults());
     report.section(&Path::keys(["coalesce"]), config.coalesce.faults());
+    report.section(&Path::keys(["cache"]), config.cache.faults());
     report.section(&Path::keys(["breaker"]), config.breaker.faults());
     report.section(&Path::keys(["health"]), config.health.faults());
     report.section(&Path::keys(["limits"]), config.limits.faults());

@@ -6,7 +6,7 @@ use super::Dispatch;
 use super::reconnect::Lasting;
 use super::share::Request;
 use crate::error::Error;
-use crate::flight::{EventId, Reader, Route, Source};
+use crate::flight::{EventId, Reader, Route, Source, flight};
 use crate::generation::Event;
 
 /// An answer on its way to one client. Dropping it leaves the flight, which goes on if others read it.
@@ -35,6 +35,23 @@ impl Answer {
     pub(super) fn follower(reader: Reader, dispatch: Arc<Dispatch>, request: Request) -> Self {
         let own = Some(Box::new(Own { dispatch, request }));
         Self { reader, source: Source::Coalesced, own, lasting: None }
+    }
+
+    /// One that was kept.
+    pub(super) fn kept(reader: Reader) -> Self {
+        Self { reader, source: Source::Hit, own: None, lasting: None }
+    }
+
+    /// None.
+    pub(super) fn refused(error: Error) -> Self {
+        let (writer, reader) = flight();
+        writer.fail(error);
+        Self::leader(reader)
+    }
+
+    /// The same, for a client that takes none that was kept.
+    pub(super) fn bypassing(self) -> Self {
+        Self { source: Source::Bypass, ..self }
     }
 
     /// That of a flight whose client has come back.
@@ -82,7 +99,9 @@ impl Answer {
 
     /// Where the answer comes from.
     pub fn source(&self) -> Source {
-        self.source
+        // Its flight may have found it where it takes a while to look.
+        let is_kept = self.route().is_some_and(|route| route.age.is_some());
+        if is_kept { Source::Hit } else { self.source }
     }
 }
 

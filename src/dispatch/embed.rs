@@ -1,8 +1,10 @@
-//! Embedding: the inputs that others are computing at the moment are waited for, the rest is computed.
+//! Embedding: the inputs that are kept are not computed, those that others are computing at the moment are waited for, the rest is computed.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Claim, Dispatch, Target};
+use crate::cache::{self, Wanted};
 use crate::error::Error;
 use crate::flight::{Claimed, CoalesceMode, Duty, Promise, Route, Source};
 use crate::generation::{Embedding, Embeddings, Identity, Scope};
@@ -33,20 +35,27 @@ impl Dispatch {
     ) -> Result<(Embeddings, Route, Source), Error> {
         let _hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         embedding.model = target.name.to_string();
-        if embedding.inputs.is_empty() || self.sharing.terms().mode(target, claim) == CoalesceMode::Off {
+        let computed = if claim.control.may_read() { Source::Miss } else { Source::Bypass };
+        let is_shared = self.sharing.terms().mode(target, claim) != CoalesceMode::Off;
+        if embedding.inputs.is_empty() || !(is_shared || self.vectors.is_on()) {
             let (embeddings, route) = self.compute(target, claim, embedding).await?;
-            return Ok((embeddings, route, Source::Miss));
+            return Ok((embeddings, route, computed));
         }
         let identities = self.identities(target, claim, &embedding).await?;
-        let mut vectors: Vec<Option<Vector>> = vec![None; identities.len()];
-        let mut source = Source::Coalesced;
-        for _ in 0..ROUNDS {
+        let mut vectors = self.kept_vectors(target, claim, &identities);
+        let is_kept = vectors.iter().all(Option::is_some);
+        if claim.control.only_if_cached && !is_kept {
+            return Err(Error::NotKept);
+        }
+        let mut source = if is_kept { Source::Hit } else { Source::Coalesced };
+        for _ in 0..if is_shared { ROUNDS } else { 0 } {
             let (ours, theirs) = self.share_out(&identities, &vectors);
             if !ours.is_empty() {
-                source = Source::Miss;
+                source = computed;
                 let (places, duties): (Vec<usize>, Vec<_>) = ours.into_iter().unzip();
-                let computed = self.compute_some(target, claim, &embedding, &places).await?;
-                for ((at, duty), vector) in places.into_iter().zip(duties).zip(computed) {
+                let found = self.compute_some(target, claim, &embedding, &places).await?;
+                for ((at, duty), vector) in places.into_iter().zip(duties).zip(found) {
+                    self.keep_vector(target, claim, &identities[at], &vector);
                     vectors[at] = Some(vector.clone());
                     duty.done(vector);
                 }
@@ -58,9 +67,12 @@ impl Dispatch {
         let left: Vec<usize> =
             (0..).zip(&vectors).filter(|(_, known)| known.is_none()).map(|(at, _)| at).collect();
         if !left.is_empty() {
-            source = Source::Miss;
-            let computed = self.compute_some(target, claim, &embedding, &left).await?;
-            left.into_iter().zip(computed).for_each(|(at, vector)| vectors[at] = Some(vector));
+            source = computed;
+            let found = self.compute_some(target, claim, &embedding, &left).await?;
+            for (at, vector) in left.into_iter().zip(found) {
+                self.keep_vector(target, claim, &identities[at], &vector);
+                vectors[at] = Some(vector);
+            }
         }
         if source == Source::Coalesced {
             self.metrics.coalesced.with_label_values(&[&target.name]).inc();
@@ -68,6 +80,39 @@ impl Dispatch {
         }
         let (embeddings, route) = together(vectors.into_iter().flatten())?;
         Ok((embeddings, route, source))
+    }
+
+    /// The vectors that are kept, one place per input.
+    fn kept_vectors(&self, target: &Target, claim: &Claim, identities: &[Identity]) -> Vec<Option<Vector>> {
+        if !(self.vectors.is_on() && claim.control.may_read()) {
+            return vec![None; identities.len()];
+        }
+        let (terms, now) = (self.sharing.terms(), SystemTime::now());
+        let tenant = terms.tenant(claim);
+        let find = |identity| {
+            let max_age = claim.control.max_age;
+            let kept = self.vectors.find(&Wanted { identity, model: &target.name, tenant, now, max_age })?;
+            let age = now.duration_since(kept.created).unwrap_or_default();
+            Some(Vector {
+                numbers: kept.numbers,
+                tokens: kept.tokens,
+                route: Arc::new(Route::kept(kept.node, age)),
+            })
+        };
+        identities.iter().map(find).collect()
+    }
+
+    fn keep_vector(&self, target: &Target, claim: &Claim, identity: &Identity, vector: &Vector) {
+        if !self.vectors.is_on() || claim.control.no_store {
+            return;
+        }
+        let kept = cache::Vector {
+            numbers: Arc::clone(&vector.numbers),
+            tokens: vector.tokens,
+            node: Arc::clone(&vector.route.node),
+            created: SystemTime::now(),
+        };
+        self.vectors.keep(identity, &target.name, self.sharing.terms().tenant(claim), kept);
     }
 
     /// What makes each input the same as others.
@@ -154,13 +199,21 @@ fn parts(total: u64, lengths: &[usize]) -> Vec<u64> {
 }
 
 fn together(vectors: impl Iterator<Item = Vector>) -> Result<(Embeddings, Route), Error> {
-    let (mut embeddings, mut first) = (Embeddings::default(), None);
+    let mut embeddings = Embeddings::default();
+    let mut told: Option<Arc<Route>> = None;
     for Vector { numbers, tokens, route } in vectors {
         embeddings.vectors.push(Arc::unwrap_or_clone(numbers));
         embeddings.prompt_tokens += tokens;
-        first.get_or_insert(route);
+        // What was computed says more than what was kept, and of that the oldest.
+        let is_better = |told: &Arc<Route>| match (told.age, route.age) {
+            (Some(told), Some(age)) => age > told,
+            (told, age) => told.is_some() && age.is_none(),
+        };
+        if told.as_ref().is_none_or(is_better) {
+            told = Some(route);
+        }
     }
-    let route = first.ok_or_else(|| Error::internal("vectors of no inputs"))?;
+    let route = told.ok_or_else(|| Error::internal("vectors of no inputs"))?;
     Ok((embeddings, Arc::unwrap_or_clone(route)))
 }
 

@@ -1,15 +1,16 @@
 //! Dispatch: the way of a canonical request from a parsed call to a node and back, as a row of stages.
 //!
 //! ```text
-//! resolve ─► (cache) ─► share a flight ─► admission ─► residency ─► breaker, health ─► routing ─► exchange ─► events
+//! resolve ─► cache ─► share a flight ─► admission ─► residency ─► breaker, health ─► routing ─► exchange ─► events
 //! ```
 //!
-//! The stage in parentheses is not built yet. A generation runs in a task of its own and belongs to no client: the caller gets an
-//! [`Answer`] and may leave.
+//! A generation runs in a task of its own and belongs to no client: the caller gets an [`Answer`] and may leave. What is in memory of the
+//! cache is given at once; slower tiers are asked in that task, so by one for all who ask for the same.
 
 mod answer;
 mod breakers;
 mod budget;
+mod cached;
 mod catalog;
 mod choice;
 mod config;
@@ -28,6 +29,7 @@ mod settings;
 mod share;
 mod snapshot;
 mod target;
+mod warm;
 mod work;
 
 use std::marker::PhantomData;
@@ -41,8 +43,10 @@ pub use drill::{Drill, NoDrill};
 pub use late::{Late, NotLate};
 pub use nodes::{Deed, Excluded, Explanation, NodeReport, Serving};
 pub use target::Target;
+pub use warm::{Failed, Warmed};
 
 use breakers::Breakers;
+use cached::Keeping;
 use catalog::Catalog;
 use late::Beginnings;
 use place::Waited;
@@ -52,6 +56,7 @@ use work::Seam;
 
 use crate::admission::QueueConfig;
 use crate::breaker::BreakerConfig;
+use crate::cache::{Control, Responses, Vectors};
 use crate::dialect::{Question, Reply};
 use crate::error::Error;
 use crate::flight::{CoalesceConfig, CoalesceMode, Ids, Route, Writer};
@@ -77,6 +82,8 @@ pub struct Dispatch {
     sharing: Sharing,
     /// Held to write while what names mean changes.
     renewing: RwLock<()>,
+    responses: Arc<Responses>,
+    vectors: Arc<Vectors>,
     upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
@@ -97,6 +104,8 @@ pub struct Claim {
     pub tenant: Option<Arc<str>>,
     /// When it shares a flight, where it says so itself.
     pub coalesce: Option<CoalesceMode>,
+    /// What it takes of what is kept: `Cache-Control`.
+    pub control: Control,
     /// Which of the request's choices it is for, from 0.
     pub choice: usize,
     /// Where it wants to be able to come back, or has.
@@ -125,6 +134,10 @@ pub struct Parts {
     pub retry: RetryConfig,
     /// The `coalesce` section.
     pub coalesce: CoalesceConfig,
+    /// Texts that are kept.
+    pub responses: Arc<Responses>,
+    /// Vectors that are.
+    pub vectors: Arc<Vectors>,
     /// The way to the nodes.
     pub upstream: Arc<Upstream>,
     /// Where to count.
@@ -145,6 +158,8 @@ impl Dispatch {
             catalog,
             sharing: Sharing::new(parts.coalesce),
             renewing: RwLock::default(),
+            responses: parts.responses,
+            vectors: parts.vectors,
             upstream: parts.upstream,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
@@ -208,14 +223,25 @@ impl Dispatch {
         }
     }
 
-    /// Runs a generation in a task of its own.
-    fn take_off(self: &Arc<Self>, Request { target, claim, generation }: Request, writer: Writer) {
+    /// Texts that are kept.
+    pub fn responses(&self) -> &Arc<Responses> {
+        &self.responses
+    }
+
+    /// Vectors that are kept.
+    pub fn vectors(&self) -> &Arc<Vectors> {
+        &self.vectors
+    }
+
+    /// Answers a request in a task of its own.
+    fn take_off(self: &Arc<Self>, request: Request, keeping: Option<Arc<Keeping>>, writer: Writer) {
+        let Request { target, claim, generation } = request;
         let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
         let dispatch = Arc::clone(self);
         self.flights.spawn(async move {
             let _hold = hold;
             let flown = tokio::select! {
-                flown = dispatch.fly(&target, claim, generation, &writer) => flown,
+                flown = dispatch.answer(&target, claim, generation, keeping.as_ref(), &writer) => flown,
                 // Dropping the exchange closes its connection, and the worker frees the sequence.
                 () = writer.abandoned() => return,
             };
@@ -306,6 +332,7 @@ impl Dispatch {
         target: &Target,
         mut claim: Claim,
         mut generation: Generation,
+        keeping: Option<&Keeping>,
         writer: &Writer,
     ) -> Result<(), Error> {
         let of_model = || target.model.as_ref()?.config.options.seed;
@@ -331,6 +358,9 @@ impl Dispatch {
         };
         let (done, exchange) = answered?;
         self.count(&run.generation.model, &done);
+        if let Some(keeping) = keeping {
+            Box::pin(self.keep_deeper(keeping)).await;
+        }
         // On the heap, for its size is the flight's otherwise, from the start.
         Box::pin(exchange.finish()).await;
         Ok(())

@@ -53,6 +53,7 @@ impl Trip<'_> {
             queued: self.waited.queue,
             loading: self.waited.load,
             upstream: self.waited.upstream + self.from.elapsed(),
+            age: None,
         }
     }
 }

@@ -9,9 +9,9 @@ use super::answer::Answer;
 use super::embed::Vector;
 use super::{Claim, Dispatch, Target};
 use crate::dialect::name;
+use crate::error::Error;
 use crate::flight::{CoalesceConfig, CoalesceMode, CoalesceScope, Flights, Handles, Items, Joined};
 use crate::generation::{Generation, Identity, Options, Scope};
-use crate::library::ModelConfig;
 
 /// What the `coalesce` section says, and the flights that can be joined.
 pub(super) struct Sharing {
@@ -38,6 +38,16 @@ pub(super) struct Request {
     pub target: Target,
     pub claim: Claim,
     pub generation: Generation,
+}
+
+/// In what a request is the same as others.
+struct Sameness {
+    /// Known where one of the following is true.
+    identity: Option<Identity>,
+    /// While it runs.
+    is_shared: bool,
+    /// Afterwards.
+    is_kept: bool,
 }
 
 impl Sharing {
@@ -90,10 +100,21 @@ impl Terms {
 impl Dispatch {
     /// Has the request answered: by the flight of an equal one, or by one of its own.
     pub(super) fn share(self: &Arc<Self>, request: Request) -> Answer {
-        match self.sharing.flights.join(self.identity(&request).as_ref()) {
+        let Sameness { identity, is_shared, is_kept } = self.sameness(&request);
+        let control = request.claim.control;
+        let keeping = identity.as_ref().filter(|_| is_kept).map(|identity| self.keeping(&request, identity));
+        if let Some(answer) = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping)) {
+            self.let_in(&request.target, &request.claim);
+            return answer;
+        }
+        if control.only_if_cached && !(keeping.is_some() && self.responses.is_deep()) {
+            return Answer::refused(Error::NotKept);
+        }
+        match self.sharing.flights.join(identity.as_ref().filter(|_| is_shared)) {
             Joined::Leader(writer, reader) => {
-                self.take_off(request, writer);
-                Answer::leader(reader)
+                self.take_off(request, keeping, writer);
+                let answer = Answer::leader(reader);
+                if control.may_read() { answer } else { answer.bypassing() }
             }
             Joined::Follower(reader) => {
                 self.metrics.coalesced.with_label_values(&[&request.target.name]).inc();
@@ -102,17 +123,22 @@ impl Dispatch {
         }
     }
 
-    /// What makes the request the same as others; `None`: it shares with nobody.
-    fn identity(&self, request: &Request) -> Option<Identity> {
-        let options = &request.generation.options;
-        match self.sharing.terms().mode(&request.target, &request.claim) {
-            CoalesceMode::Off => None,
-            CoalesceMode::Deterministic if is_drawn(options, self.known_defaults(&request.target)) => None,
-            CoalesceMode::Deterministic | CoalesceMode::Always => self.identify(request),
-        }
+    /// In what the request is the same as others.
+    fn sameness(&self, request: &Request) -> Sameness {
+        let is_drawn = is_drawn(&request.generation.options, self.known_defaults(&request.target));
+        let is_shared = match self.sharing.terms().mode(&request.target, &request.claim) {
+            CoalesceMode::Off => false,
+            CoalesceMode::Deterministic => !is_drawn,
+            CoalesceMode::Always => true,
+        };
+        let is_kept = !is_drawn
+            && !request.claim.control.no_store
+            && self.responses.policy(&request.target.name).is_enabled;
+        let identity = if is_shared || is_kept { self.identify(request) } else { None };
+        Sameness { identity, is_shared, is_kept }
     }
 
-    /// The same, whether it shares or not.
+    /// What makes the request the same as others.
     pub(super) fn identify(&self, Request { target, claim, generation }: &Request) -> Option<Identity> {
         let terms = self.sharing.terms();
         let defaults = self.known_defaults(target);
@@ -142,23 +168,14 @@ impl Dispatch {
         target.model.as_ref().filter(|_| is_ours).map(|model| &model.config.options)
     }
 
-    /// What will answer: the digest of the model's file and what the config says of it that answers depend on; of a model that only nodes
-    /// serve what they say of it, or if they say nothing its name.
+    /// What will answer: the model's files and settings, or what its nodes say of it, or where those say nothing its name.
     pub(super) fn digest_of(&self, target: &Target) -> String {
-        let card = match &target.model {
+        let answering = match &target.model {
             // A file that cannot be read has none, and loading it will fail.
-            Some(model) => model.card().ok(),
-            None => self.catalog.remote(&target.name).map(|(_, card)| card),
+            Some(model) => model.answering().ok(),
+            None => self.catalog.remote(&target.name).map(|(_, card)| card.digest.clone()),
         };
-        let mut digest = card.map(|card| card.digest.clone()).unwrap_or_default();
-        if let Some(model) = &target.model {
-            let ModelConfig { template, system, context, kv_type, pooling, adapters, options, .. } =
-                &model.config;
-            let settings = (template, system, context, kv_type, pooling, adapters, options);
-            // Such values are always JSON.
-            digest += &serde_json::to_string(&settings).unwrap_or_default();
-        }
-        digest
+        answering.unwrap_or_default()
     }
 }
 

@@ -110,6 +110,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cache::{Responses, Vectors};
     use crate::dispatch::Parts;
     use crate::library::{Library, ModelConfig};
     use crate::node::{NodeConfig, Pool, Via};
@@ -145,6 +146,8 @@ mod tests {
             queue: Default::default(),
             retry: Default::default(),
             coalesce: Default::default(),
+            responses: Arc::new(Responses::new(&Default::default(), None, &metrics).unwrap()),
+            vectors: Arc::new(Vectors::new(&Default::default(), Arc::clone(&metrics))),
             upstream: Default::default(),
             metrics,
         })

@@ -1,12 +1,13 @@
 //! The log of a flight and the [`Writer`] that owns its end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::Reader;
+use super::events::Events;
 use super::flights::Berth;
 use crate::error::Error;
 use crate::generation::Event;
@@ -30,6 +31,24 @@ pub struct Route {
     pub loading: Duration,
     /// Waiting for the node's first event.
     pub upstream: Duration,
+    /// How old the answer is; `None`: it was not kept but made.
+    pub age: Option<Duration>,
+}
+
+impl Route {
+    /// That of an answer which `node` gave `age` ago.
+    pub fn kept(node: Arc<str>, age: Duration) -> Self {
+        let nothing = Duration::ZERO;
+        Self {
+            node,
+            attempts: 0,
+            queued: nothing,
+            loading: nothing,
+            upstream: nothing,
+            age: Some(age),
+            fallback: None,
+        }
+    }
 }
 
 /// The part that writer and readers share.
@@ -46,7 +65,11 @@ pub(super) struct Log {
 
 #[derive(Default)]
 struct State {
-    events: Vec<Arc<Event>>,
+    events: Events,
+    /// When the first event came.
+    begun: Option<Instant>,
+    /// Of each event, microseconds since the first; more than an hour is an hour.
+    times: Vec<u32>,
     bytes: usize,
     end: Option<Result<(), Error>>,
 }
@@ -75,16 +98,21 @@ impl Log {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic cannot leave the state half changed: every change is one push or one store.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Appends to a log. Owned by the task that runs the generation; dropping it ends the flight.
 pub struct Writer {
     log: Arc<Log>,
+    /// Gets the whole answer.
+    keep: Mutex<Option<Box<Keep>>>,
     /// Where others find the flight; gone with the writer.
     _berth: Option<Berth>,
 }
+
+/// Gets all events of an answer, when each of them came, from the first, and how it got where it ran.
+pub type Keep = dyn FnOnce(Arc<[Arc<Event>]>, Arc<[Duration]>, Option<&Route>) + Send;
 
 /// A new flight that nobody can join: its writer and its first reader.
 pub fn flight() -> (Writer, Reader) {
@@ -92,21 +120,37 @@ pub fn flight() -> (Writer, Reader) {
     (Writer::new(Arc::clone(&log), None), Reader::new(log))
 }
 
+/// The first reader of an answer that was kept: a flight that has ended. The events are shared, not copied.
+pub fn replay(events: Arc<[Arc<Event>]>, route: Route) -> Reader {
+    let state = State { events: Events::Kept(events), end: Some(Ok(())), ..State::default() };
+    Reader::new(Arc::new(Log { state: Mutex::new(state), route: OnceLock::from(route), ..Log::default() }))
+}
+
 impl Writer {
     pub(super) fn new(log: Arc<Log>, berth: Option<Berth>) -> Self {
-        Self { log, _berth: berth }
+        Self { log, keep: Mutex::default(), _berth: berth }
     }
 
     /// Appends an event. `Done` ends the flight well; `Error` must be given to [`Writer::fail`] instead, converted.
     pub fn append(&self, event: Event) {
-        let done = matches!(event, Event::Done(_));
+        self.share(Arc::new(event));
+    }
+
+    /// The same for an event that others have too.
+    pub fn share(&self, event: Arc<Event>) {
+        let done = matches!(*event, Event::Done(_));
+        if done {
+            self.end_well(&event);
+        }
         {
             let mut state = self.log.lock();
             if state.end.is_some() {
                 return;
             }
-            state.bytes += size(&event);
-            state.events.push(Arc::new(event));
+            state.bytes += event.size();
+            state.events.push(event);
+            let begun = *state.begun.get_or_insert_with(Instant::now);
+            state.times.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
             if done {
                 state.end = Some(Ok(()));
             } else if state.bytes > CAPACITY {
@@ -131,6 +175,26 @@ impl Writer {
     /// Whether readers have something of an answer.
     pub fn has_begun(&self) -> bool {
         !self.log.lock().events.is_empty()
+    }
+
+    /// Has `keep` get the whole answer just before readers see its end; never for one that fails.
+    pub fn before_end(&self, keep: Box<Keep>) {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(keep);
+    }
+
+    fn end_well(&self, done: &Arc<Event>) {
+        let Some(keep) = self.keep.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let (events, times) = {
+            let state = self.log.lock();
+            if state.end.is_some() {
+                return;
+            }
+            let events = state.events.iter().chain([done]).cloned();
+            let times = state.times.iter().map(|time| Duration::from_micros((*time).into()));
+            let now = state.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+            (events.collect(), times.chain([now]).collect())
+        };
+        keep(events, times, self.log.route.get());
     }
 
     /// The text so far, and the number of pieces it came in.
@@ -164,16 +228,38 @@ impl Drop for Writer {
     }
 }
 
-/// Bytes an event occupies, roughly: text, tokens, log probabilities.
-fn size(event: &Event) -> usize {
-    match event {
-        Event::Delta(delta) => {
-            let alternatives: usize = delta.logprobs.iter().map(|l| 64 + 64 * l.top.len()).sum();
-            96 + delta.text.len() + delta.thinking.len() + 4 * delta.tokens.len() + alternatives
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::generation::{Delta, Done};
+
+    #[tokio::test]
+    async fn what_a_flight_has_recorded_is_replayed() {
+        let (writer, _reader) = flight();
+        let (told, recorded) = mpsc::channel();
+        writer.before_end(Box::new(move |events, times, _| told.send((events, times)).unwrap()));
+        writer.append(Event::Delta(Delta { text: "a".into(), ..Delta::default() }));
+        assert!(recorded.try_recv().is_err());
+        writer.append(Event::Done(Done::default()));
+        writer.append(Event::Done(Done::default()));
+        let (events, times) = recorded.try_recv().unwrap();
+        assert_eq!((events.len(), times.len(), times[0]), (2, 2, Duration::ZERO));
+        let mut reader = replay(Arc::clone(&events), Route::kept("n".into(), Duration::ZERO));
+        for event in &*events {
+            assert!(Arc::ptr_eq(&reader.next().await.unwrap().unwrap(), event));
         }
-        // A call is as long as the text of its tokens.
-        Event::ToolCall { tokens, .. } => 512 + 16 * tokens.len(),
-        Event::Done(done) => 128 + 4 * done.context.len(),
-        Event::Error(_) => 128,
+        assert_eq!(reader.next().await, Ok(None));
+        assert!(reader.route().unwrap().age.is_some());
+    }
+
+    #[test]
+    fn an_answer_that_fails_is_not_recorded() {
+        let (writer, _reader) = flight();
+        writer.before_end(Box::new(|_, _, _| panic!("it failed")));
+        writer.append(Event::Delta(Delta::default()));
+        writer.fail(Error::ShuttingDown);
+        writer.append(Event::Done(Done::default()));
     }
 }

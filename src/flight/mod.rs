@@ -9,6 +9,7 @@
 //! [`Handles`] lets a client come back to a stream.
 
 mod config;
+mod events;
 mod flights;
 mod handles;
 mod items;
@@ -20,6 +21,6 @@ pub use config::{CoalesceConfig, CoalesceMode, CoalesceScope, NoMode};
 pub use flights::{Flights, Joined};
 pub use handles::{EventId, Handle, Handles, Ids, NoEventId};
 pub use items::{Claimed, Duty, Items, Promise};
-pub use log::{Route, Writer, flight};
+pub use log::{Keep, Route, Writer, flight, replay};
 pub use reader::Reader;
 pub use source::Source;

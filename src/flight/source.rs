@@ -8,6 +8,10 @@ pub enum Source {
     Miss,
     /// It was being computed for another one.
     Coalesced,
+    /// It was kept.
+    Hit,
+    /// It was computed because the request takes no kept one.
+    Bypass,
 }
 
 impl Source {
@@ -16,6 +20,8 @@ impl Source {
         match self {
             Self::Miss => "miss",
             Self::Coalesced => "coalesced",
+            Self::Hit => "hit",
+            Self::Bypass => "bypass",
         }
     }
 }

@@ -25,6 +25,22 @@ pub enum Event {
     Error(Failure),
 }
 
+impl Event {
+    /// Bytes that it occupies, roughly: text, tokens, log probabilities.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Delta(delta) => {
+                let alternatives: usize = delta.logprobs.iter().map(|l| 64 + 64 * l.top.len()).sum();
+                96 + delta.text.len() + delta.thinking.len() + 4 * delta.tokens.len() + alternatives
+            }
+            // A call is as long as the text of its tokens.
+            Self::ToolCall { tokens, .. } => 512 + 16 * tokens.len(),
+            Self::Done(done) => 128 + 4 * done.context.len(),
+            Self::Error(_) => 128,
+        }
+    }
+}
+
 /// New text and the tokens that make it up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delta {

@@ -41,7 +41,7 @@ impl Identity {
         let mut bytes = Vec::with_capacity(1024);
         // As JSON too, so that no text in one part reads like another part.
         serde_json::to_writer(&mut bytes, &(scope.digest, scope.tenant, scope.choice, &*generation))?;
-        Ok(Self::of_bytes(bytes))
+        Ok(Self::from_bytes(bytes.into()))
     }
 
     /// The identity of the vector of `input`, one of those of `embedding`.
@@ -52,11 +52,12 @@ impl Identity {
         let kind = "embedding";
         let of_input = (scope.digest, scope.tenant, kind, model, truncate, dimensions, num_ctx, input);
         serde_json::to_writer(&mut bytes, &of_input)?;
-        Ok(Self::of_bytes(bytes))
+        Ok(Self::from_bytes(bytes.into()))
     }
 
-    fn of_bytes(bytes: Vec<u8>) -> Self {
-        Self { key: Key(Sha256::digest(&bytes).into()), bytes: bytes.into() }
+    /// That of canonical bytes that were kept.
+    pub fn from_bytes(bytes: Arc<[u8]>) -> Self {
+        Self { key: Key(Sha256::digest(&bytes).into()), bytes }
     }
 
     /// The hash.
@@ -77,6 +78,11 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Key {
+    /// One that was kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -87,6 +93,29 @@ impl std::fmt::Display for Key {
     /// 64 hexadecimal digits.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 64 hexadecimal digits")]
+pub struct NoKey;
+
+impl std::str::FromStr for Key {
+    type Err = NoKey;
+
+    fn from_str(text: &str) -> Result<Self, NoKey> {
+        let digits = text.as_bytes();
+        let mut key = [0; 32];
+        if digits.len() != 2 * key.len() {
+            return Err(NoKey);
+        }
+        for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+            let value = digit(0).zip(digit(1)).map(|(high, low)| 16 * high + low);
+            *byte = value.and_then(|value| u8::try_from(value).ok()).ok_or(NoKey)?;
+        }
+        Ok(Self(key))
     }
 }
 
@@ -112,6 +141,21 @@ mod tests {
     fn who_is_in_a_hurry_asks_for_the_same() {
         let of = |priority| identity(priority, Scope::default());
         assert!(of(-10) == of(0) && of(7) == of(0));
+    }
+
+    #[test]
+    fn a_key_reads_back_as_written() {
+        let key = identity(0, Scope::default()).key();
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for text in ["", "ab", &"g".repeat(64), &"+1".repeat(32), &"0".repeat(66)] {
+            assert_eq!(text.parse::<Key>(), Err(NoKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn kept_bytes_are_the_same_identity() {
+        let identity = identity(0, Scope::default());
+        assert!(Identity::from_bytes(Arc::clone(identity.bytes())) == identity);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use adapter::Adaptation;
 pub use embedding::{Embedding, Embeddings};
 pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCode, TokenLogprob};
 pub use fold::FoldConfig;
-pub use identity::{Identity, Key, Scope};
+pub use identity::{Identity, Key, NoKey, Scope};
 pub use image::Image;
 pub use options::Options;
 pub use priority::{NoPriority, Priority};

@@ -18,6 +18,8 @@ pub struct NoPriority;
 impl Priority {
     /// Where nobody says.
     pub const NORMAL: Self = Self(0);
+    /// The word `low`.
+    pub const LOW: Self = Self(10);
     const FIRST: i8 = -100;
     const LAST: i8 = 100;
     const WORDS: [(&'static str, i8); 3] = [("high", -10), ("normal", 0), ("low", 10)];

@@ -17,6 +17,7 @@ pub use adapter::AdapterConfig;
 pub use card::elsewhere;
 pub use config::{BUILTIN_DEMO, ModelConfig};
 use moka::sync::Cache;
+use sha2::{Digest, Sha256};
 
 use edition::Edition;
 use shelf::Shelf;
@@ -56,6 +57,8 @@ pub struct Model {
     pub config: ModelConfig,
     edition: Arc<Edition>,
     runtime: PathBuf,
+    /// What of its section answers depend on, as a hash.
+    settings: String,
     /// The state of the file when it was last looked at.
     seen: Mutex<Option<(Instant, Arc<Version>)>>,
     cards: Cache<Arc<Version>, Arc<ModelCard>>,
@@ -98,8 +101,9 @@ impl Library {
             }
             let before = before.filter(|model| model.config.has_workers_of(&config));
             let edition = before.map_or_else(|| Arc::new(Edition::new()), |model| Arc::clone(&model.edition));
-            let (runtime, cards) = (self.runtime.clone(), self.cards.clone());
-            let model = Arc::new(Model { name, config, edition, runtime, seen: Mutex::default(), cards });
+            let (runtime, cards, settings) = (self.runtime.clone(), self.cards.clone(), settings(&config));
+            let seen = Mutex::default();
+            let model = Arc::new(Model { name, config, edition, runtime, settings, seen, cards });
             renewed.push(Arc::clone(&model));
             model
         });
@@ -209,6 +213,17 @@ impl Model {
         self.cards.try_get_with(version, read).map_err(|error| String::clone(&error))
     }
 
+    /// What answers in this model's name: its file, its adapters' and the settings that answers depend on. Two that are equal say the same.
+    /// Errors in words.
+    pub fn answering(&self) -> Result<String, String> {
+        let mut answering = format!("{}:{}", self.card()?.digest, self.settings);
+        for adapter in self.config.adapters.values() {
+            let (modified, size) = look(Path::new(&adapter.path))?;
+            answering += &card::hex(card::identity(size, modified));
+        }
+        Ok(answering)
+    }
+
     /// The card with every array and tensor, which can be some 100 MB: read from the disk each time and kept by nobody.
     /// Errors in words.
     pub fn full_card(&self) -> Result<ModelCard, String> {
@@ -233,6 +248,14 @@ impl Model {
         let projector = self.config.projector.as_deref().map(look).transpose()?;
         Ok(Version { edition: self.edition(), path, modified, size, projector })
     }
+}
+
+/// A hash of what answers depend on; how fast they come is no part of it.
+fn settings(config: &ModelConfig) -> String {
+    let ModelConfig { template, system, options, context, kv_type, pooling, adapters, .. } = config;
+    // A map with keys that are no texts would not be JSON, and there is none.
+    let text = serde_json::to_vec(&(template, system, options, context, kv_type, pooling, adapters));
+    card::hex(Sha256::digest(text.unwrap_or_default()))
 }
 
 /// Time and size of a file. Errors in words.
@@ -285,6 +308,30 @@ mod tests {
         assert_eq!(resolve("other:7b"), Ok(None));
         assert_eq!(resolve(""), Ok(None));
         assert_eq!(resolve("no such name").unwrap_err().to_string(), "invalid model name");
+    }
+
+    #[test]
+    fn what_answers_depend_on_tells_models_apart_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, adapter) = (dir.path().join("m.gguf"), dir.path().join("a.gguf"));
+        std::fs::write(&file, tiny()).unwrap();
+        std::fs::write(&adapter, "one").unwrap();
+        let answering = |more: serde_json::Value| {
+            let mut section = json!({ "path": file });
+            section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            library(dir.path(), &[("m", section)]).models()[0].answering().unwrap()
+        };
+        let plain = answering(json!({}));
+        assert_eq!(plain, answering(json!({ "threads": 3, "aliases": ["x"], "keep_alive": "1h" })));
+        let with = answering(json!({ "adapters": { "a": { "path": adapter } } }));
+        let others = [
+            json!({ "system": "Be brief." }),
+            json!({ "options": { "temperature": 0 } }),
+            json!({ "context": 9 }),
+        ];
+        assert!(others.map(answering).iter().chain([&with]).all(|other| *other != plain));
+        std::fs::write(&adapter, "another").unwrap();
+        assert_ne!(with, answering(json!({ "adapters": { "a": { "path": adapter } } })));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use pingora::protocols::http::ServerSession;
 use sha2::{Digest, Sha256};
 
 use super::{Context, Proxy};
+use crate::cache::Control;
 use crate::dispatch::{Claim, Drill, NoDrill};
 use crate::error::Error;
 use crate::flight::{CoalesceMode, Ids, NoMode};
@@ -22,6 +23,8 @@ pub(super) fn of(
     keep_alive: Option<KeepAlive>,
     priority: Option<Priority>,
 ) -> Result<Claim, Error> {
+    let control = session.get_header("cache-control").and_then(|value| value.to_str().ok());
+    let control = control.map(Control::parse).unwrap_or_default();
     let session_id = session.get_header("x-session-id").map(|value| {
         let mut hasher = DefaultHasher::new();
         hasher.write(value.as_bytes());
@@ -33,7 +36,8 @@ pub(super) fn of(
         session: session_id,
         site: site(proxy, session),
         tenant: tenant(session),
-        coalesce: coalesce(session)?,
+        coalesce: coalesce(session, control)?,
+        control,
         choice: 0,
         ids: None,
         via: ctx.via.clone(),
@@ -56,13 +60,9 @@ fn tenant(session: &ServerSession) -> Option<Arc<str>> {
     hasher.map(|hasher| format!("{:x}", hasher.finalize()).into())
 }
 
-/// `X-Arriero-Coalesce`. Who wants an answer that is not older than the request, or kept for nobody else, gets one of its own.
-fn coalesce(session: &ServerSession) -> Result<Option<CoalesceMode>, Error> {
-    let directives =
-        session.get_header("cache-control").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let wants_own =
-        |directive: &str| ["no-cache", "no-store"].iter().any(|it| directive.eq_ignore_ascii_case(it));
-    if directives.split(',').map(str::trim).any(wants_own) {
+/// `X-Arriero-Coalesce`. Who is particular about the age of its answer, or where it is kept, gets one of its own.
+fn coalesce(session: &ServerSession, control: Control) -> Result<Option<CoalesceMode>, Error> {
+    if control.is_particular() {
         return Ok(Some(CoalesceMode::Off));
     }
     let Some(value) = session.get_header("x-arriero-coalesce") else { return Ok(None) };

@@ -56,7 +56,7 @@ fn observe(proxy: &Proxy, ctx: &Context, total: Duration) {
     let Some(first) = ctx.first_event else { return };
     metrics.ttft.with_label_values(&[model]).observe(first.as_secs_f64());
     // What a follower has waited for is not what its flight has.
-    if let (Some(route), Source::Miss) = (&ctx.route, ctx.source) {
+    if let (Some(route), Source::Miss | Source::Bypass) = (&ctx.route, ctx.source) {
         let waited = route.queued + route.loading + route.upstream;
         metrics.overhead.observe(first.saturating_sub(waited).as_secs_f64());
     }

@@ -26,6 +26,9 @@ pub(super) fn decorate(
         head.insert_header("Access-Control-Allow-Origin", origin)?;
         head.append_header("Vary", "Origin")?;
     }
+    if let Some(age) = ctx.route.as_ref().and_then(|route| route.age) {
+        head.insert_header("Age", age.as_secs().to_string())?;
+    }
     if let (true, Some(route)) = (arriero_headers, &ctx.route) {
         head.insert_header("X-Arriero-Node", &*route.node)?;
         if let Some(model) = &route.fallback {

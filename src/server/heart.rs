@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reload::Reloader;
 use crate::admin::{self, AdminState};
+use crate::cache::{Responses, ResponsesConfig, Vectors};
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
@@ -67,6 +68,8 @@ impl Heart {
             queue: config.queue.clone(),
             retry: config.retry.clone(),
             coalesce: config.coalesce.clone(),
+            responses: responses(&config.cache.responses, &metrics)?,
+            vectors: Arc::new(Vectors::new(&config.cache.embeddings, Arc::clone(&metrics))),
             upstream,
             metrics: Arc::clone(&metrics),
         }));
@@ -114,12 +117,24 @@ impl Heart {
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
+            kept: admin::kept(&self.dispatch),
             nodes: Arc::clone(&self.dispatch) as Arc<dyn admin::Nodes>,
             change_settings: admin::change_settings(Arc::clone(&self.dispatch)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
             save_snapshot: admin::save_snapshot(Arc::clone(&self.dispatch)),
         }
     }
+}
+
+/// What is kept of answers.
+fn responses(config: &ResponsesConfig, metrics: &Arc<Metrics>) -> Result<Arc<Responses>, String> {
+    let folder = config.disk.folder(|name| std::env::var_os(name));
+    if folder.is_none() && config.disk.budget > 0 {
+        tracing::warn!(
+            "no answers on disk: neither cache.responses.disk.dir nor XDG_CACHE_HOME nor HOME is set"
+        );
+    }
+    Ok(Arc::new(Responses::new(config, folder.as_deref(), metrics)?))
 }
 
 /// Ready while not stopping and, where models are preloaded, from the moment one of them could serve or has turned out not

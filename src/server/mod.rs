@@ -86,6 +86,11 @@ async fn run(
         let scout = Arc::clone(&heart.scout);
         async move { scout.run().await }
     });
+    let tending = tokio::spawn({
+        let (responses, vectors) =
+            (Arc::clone(heart.dispatch.responses()), Arc::clone(heart.dispatch.vectors()));
+        async move { responses.tend(&vectors).await }
+    });
     let (stop, stopping) = watch::channel(false);
     let mut serving = tokio::spawn(listen(fronts, data, address, stopping));
     // Answers to the very end, so that the drain can be watched.
@@ -131,6 +136,7 @@ async fn run(
     if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
         tracing::warn!("clients were still being written to");
     }
+    tending.abort();
     scouting.abort();
     stop_admin.cancel();
     warming.abort();

@@ -81,6 +81,16 @@ pub struct Metrics {
     pub snapshot_restored_tokens: IntCounterVec,
     /// `{model}`: on disk.
     pub snapshot_bytes: IntGaugeVec,
+    /// `{tier, result}`: look-ups; result is `hit`, `miss`, `damaged` or `failed`.
+    pub cache_requests: IntCounterVec,
+    /// `{tier}`.
+    pub cache_entries: IntGaugeVec,
+    /// `{tier}`.
+    pub cache_bytes: IntGaugeVec,
+    /// `{tier, reason}`: `size`, `expired` or `purged`.
+    pub cache_evictions: IntCounterVec,
+    /// `{tier, reason}`: `large`, `busy`, `full` or `failed`.
+    pub cache_store_failures: IntCounterVec,
     /// Always 1; the labels tell the version and the features.
     pub build_info: Gauge,
 }
@@ -218,6 +228,26 @@ impl Metrics {
                 &["model"],
             )?,
             snapshot_bytes: gauge(r, "snapshot_bytes", "Bytes of snapshots on disk.", &["model"])?,
+            cache_requests: counter(
+                r,
+                "cache_requests_total",
+                "What came of looking for answers that are kept.",
+                &["tier", "result"],
+            )?,
+            cache_entries: gauge(r, "cache_entries", "Answers that are kept.", &["tier"])?,
+            cache_bytes: gauge(r, "cache_bytes", "Bytes of the answers that are kept.", &["tier"])?,
+            cache_evictions: counter(
+                r,
+                "cache_evictions_total",
+                "Answers that are not kept any more.",
+                &["tier", "reason"],
+            )?,
+            cache_store_failures: counter(
+                r,
+                "cache_store_failures_total",
+                "Answers that could not be kept.",
+                &["tier", "reason"],
+            )?,
             build_info: register(r, Gauge::with_opts(build)?)?,
             registry,
         };

@@ -1,6 +1,7 @@
-//! Durations, sizes and ranges as people write them, and the order of those that wait.
+//! Durations, sizes and ranges as people write them, where files belong, and the order of those that wait.
 
 pub mod duration;
+pub mod folder;
 mod keep_alive;
 pub mod line;
 pub mod range;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::seam::{SnapshotCounts, SnapshotSettings};
 use crate::telemetry::Metrics;
-use crate::units::size;
+use crate::units::{folder, size};
 
 /// Hex digits of a model's digest that name its folder: enough that no two models ever share one.
 const NAME: usize = 32;
@@ -50,10 +50,7 @@ impl SnapshotsConfig {
         if self.budget == 0 {
             return None;
         }
-        // A relative path in it is to be ignored, says the XDG specification.
-        let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let cache = || folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-        self.dir.clone().or_else(|| Some(cache()?.join("arriero").join("snapshots")))
+        self.dir.clone().or_else(|| Some(folder::cache(variable)?.join("arriero").join("snapshots")))
     }
 
     /// What a worker of the model with this digest is told. The folder is the model's own, so that a worker can be kept from

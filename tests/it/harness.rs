@@ -284,7 +284,13 @@ impl Worker {
 
 fn write_config(directory: &TempDir, config: &str) -> PathBuf {
     let path = directory.path().join("arriero.yaml");
-    let config = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{config}\n");
+    // What a test asks twice is computed twice, unless it is about that.
+    let cache = if config.contains("cache:") {
+        ""
+    } else {
+        "cache: { responses: { enabled: false }, embeddings: { memory: 0 } }\n"
+    };
+    let config = format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n{cache}{config}\n");
     std::fs::write(&path, config).expect("the configuration can be written");
     path
 }

@@ -13,6 +13,8 @@ mod packaging;
 mod adapters;
 #[cfg(feature = "engine")]
 mod burst;
+#[cfg(feature = "engine")]
+mod cache;
 #[cfg(feature = "vision")]
 mod clients;
 #[cfg(feature = "engine")]
@@ -85,5 +87,7 @@ mod speculation;
 mod tools;
 #[cfg(feature = "engine")]
 mod unknown_fields;
+#[cfg(feature = "engine")]
+mod valkey;
 #[cfg(feature = "vision")]
 mod vision;

@@ -25,8 +25,10 @@ fn exposed(exposition: &str) -> BTreeSet<String> {
 fn registered() -> BTreeSet<String> {
     let source = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/telemetry/metrics.rs"));
     let literals = source.split('"').skip(1).step_by(2);
-    let suffixes =
-        ["_total", "_seconds", "_ratio", "_info", "_depth", "_up", "_loaded", "inflight", "_state", "_bytes"];
+    let suffixes = [
+        "_total", "_seconds", "_ratio", "_info", "_depth", "_up", "_loaded", "inflight", "_state", "_bytes",
+        "_entries",
+    ];
     let names =
         literals.filter(|text| suffixes.iter().any(|suffix| text.ends_with(suffix)) && !text.contains(' '));
     names.map(|name| format!("arriero_{}", name.trim_start_matches("arriero_"))).collect()

@@ -19,6 +19,7 @@ fn the_reference_file_has_every_key() {
     let text = std::fs::read_to_string(conf("arriero.yaml")).unwrap();
     let mut config =
         Config { passthrough: Some(PassthroughConfig { url: "http://a".to_owned() }), ..Config::default() };
+    config.cache.responses.shared = serde_json::from_value(serde_json::json!({ "url": "unix:/a" })).unwrap();
     config.nodes = vec![
         serde_json::from_value(serde_json::json!({ "name": "a", "url": "unix:/a", "models": [] })).unwrap(),
     ];
@@ -58,6 +59,7 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         "    options: {}",
         "    adapters: {}",
         "  pools: {}",
+        "    models: {}",
         "  models: {}",
         "    networks: []",
         "    weights: {}",
@@ -73,11 +75,15 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         _ => format!("{line}\n"),
     });
     let config = config(&lines.collect::<String>(), &[]);
-    assert_eq!(examples, 33);
+    assert_eq!(examples, 42);
     assert_eq!(config.nodes[0].name, "box");
     assert_eq!(config.models["demo"].options.top_k, Some(40));
     assert_eq!(config.models["demo"].adapters["pirate"].path, "pirate.gguf");
     assert_eq!(config.models["demo"].projector.as_deref(), Some(Path::new("/models/mmproj.gguf")));
+    assert_eq!(config.cache.responses.models["small"].tool_calls, Some(true));
+    assert!(config.cache.responses.shared.is_some_and(
+        |shared| shared == serde_json::from_str(r#"{"url": "redis://127.0.0.1:6379/0"}"#).unwrap()
+    ));
     assert!(config.models["demo"].template.is_some() && config.passthrough.is_some());
 }
 

@@ -1,0 +1,160 @@
+//! [`Vectors`]: embeddings, kept by input, so that of a batch only the inputs that are new are computed.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use moka::sync::Cache;
+
+use super::config::EmbeddingsConfig;
+use super::counts::Counts;
+use super::{Statistics, Usage, Wanted, Which};
+use crate::generation::{Identity, Key};
+use crate::telemetry::Metrics;
+
+/// What a vector takes beside its numbers and its input.
+const OVERHEAD: usize = 256;
+
+/// The embedding of one input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vector {
+    /// L2-normalised.
+    pub numbers: Arc<Vec<f32>>,
+    /// Tokens of the input.
+    pub tokens: u64,
+    /// The node that computed it.
+    pub node: Arc<str>,
+    /// When.
+    pub created: SystemTime,
+}
+
+/// Embeddings in memory, by the identity of an input.
+pub struct Vectors {
+    kept: Cache<Key, Kept>,
+    budget: u64,
+    counts: Arc<Counts>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    /// What it is of: a hash alone is never trusted.
+    bytes: Arc<[u8]>,
+    model: Arc<str>,
+    tenant: Arc<str>,
+    vector: Vector,
+}
+
+impl Vectors {
+    /// Empty; with a budget of 0 it stays so.
+    pub fn new(config: &EmbeddingsConfig, metrics: Arc<Metrics>) -> Self {
+        let size = |kept: &Kept| OVERHEAD + kept.bytes.len() + size_of_val(kept.vector.numbers.as_slice());
+        let kept = Cache::builder()
+            .max_capacity(config.memory)
+            .weigher(move |_, kept| u32::try_from(size(kept)).unwrap_or(u32::MAX))
+            .time_to_live(config.ttl);
+        Self {
+            kept: kept.build(),
+            budget: config.memory,
+            counts: Arc::new(Counts::new("embeddings", metrics)),
+        }
+    }
+
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.budget > 0
+    }
+
+    /// The vector that `wanted` takes.
+    pub fn find(&self, wanted: &Wanted<'_>) -> Option<Vector> {
+        let is_fit = |kept: &Kept| {
+            let age = wanted.now.duration_since(kept.vector.created).unwrap_or_default();
+            kept.bytes == *wanted.identity.bytes() && wanted.max_age.is_none_or(|most| age <= most)
+        };
+        let found = self.kept.get(&wanted.identity.key()).filter(is_fit);
+        if found.is_some() {
+            self.counts.hit.inc()
+        } else {
+            self.counts.miss.inc()
+        };
+        found.map(|kept| kept.vector)
+    }
+
+    /// Keeps the vector of an input of the model with this name, for this tenant.
+    pub fn keep(&self, identity: &Identity, model: &Arc<str>, tenant: &str, vector: Vector) {
+        let (model, tenant) = (Arc::clone(model), tenant.into());
+        self.kept.insert(identity.key(), Kept { bytes: Arc::clone(identity.bytes()), model, tenant, vector });
+    }
+
+    /// Throws away, and says how many.
+    pub fn purge(&self, which: &Which) -> u64 {
+        let meant = self.kept.iter().filter(|(key, kept)| which.is(**key, &kept.model, &kept.tenant));
+        let gone = meant.filter(|(key, _)| self.kept.remove(&**key).is_some()).count() as u64;
+        self.counts.evicted("purged", gone);
+        self.tend();
+        gone
+    }
+
+    /// What they take.
+    pub fn usage(&self) -> Usage {
+        self.tend();
+        Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget }
+    }
+
+    /// What came of look-ups.
+    pub fn statistics(&self) -> Statistics {
+        self.counts.statistics()
+    }
+
+    /// Does what was put off and brings the metrics up to date.
+    pub fn tend(&self) {
+        self.kept.run_pending_tasks();
+        let usage =
+            Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget };
+        self.counts.holds(usage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::entry::tests::{START, identity, wanted};
+    use super::*;
+
+    fn vectors(config: &EmbeddingsConfig) -> Vectors {
+        let vectors = Vectors::new(config, Arc::new(Metrics::new().unwrap()));
+        let numbers = Arc::new(vec![1.0, 0.0]);
+        let vector = Vector { numbers, tokens: 3, node: "n".into(), created: START };
+        vectors.keep(&identity("a"), &"m".into(), "t", vector);
+        vectors
+    }
+
+    #[test]
+    fn each_input_has_its_own() {
+        let vectors = vectors(&EmbeddingsConfig::default());
+        let (a, b) = (identity("a"), identity("b"));
+        assert_eq!(vectors.find(&wanted(&a)).unwrap().tokens, 3);
+        assert_eq!(vectors.find(&wanted(&b)), None);
+        assert_eq!(vectors.usage().entries, 1);
+        let late = Wanted {
+            now: START + Duration::from_secs(9),
+            max_age: Some(Duration::from_secs(8)),
+            ..wanted(&a)
+        };
+        assert_eq!(vectors.find(&late), None);
+    }
+
+    #[test]
+    fn they_are_purged_by_model() {
+        let (vectors, a) = (vectors(&EmbeddingsConfig::default()), identity("a"));
+        let of = |model: &str| Which { model: Some(model.to_owned()), ..Which::default() };
+        assert_eq!((vectors.purge(&of("other")), vectors.purge(&of("m"))), (0, 1));
+        assert_eq!(vectors.find(&wanted(&a)), None);
+    }
+
+    #[test]
+    fn without_a_budget_nothing_is_kept() {
+        let (vectors, a) =
+            (vectors(&EmbeddingsConfig { memory: 0, ..EmbeddingsConfig::default() }), identity("a"));
+        assert!(!vectors.is_on() && vectors.find(&wanted(&a)).is_none());
+    }
+}
