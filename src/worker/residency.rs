@@ -1,6 +1,9 @@
 //! [`Residency`]: which models are in memory, which come and which leave first. Pure state: time is passed in, and what
 //! is to be done comes out as [`Action`]s.
 
+#[cfg(test)]
+mod retired;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -229,9 +232,6 @@ impl Residency {
         wakes.filter(|wake| *wake > now).min()
     }
 }
-
-#[cfg(test)]
-mod retired;
 
 #[cfg(test)]
 mod tests {
