@@ -351,9 +351,8 @@ mod tests {
     async fn the_nodes_behind_a_name_come_and_go_with_its_addresses() {
         let (pool, book, changes) =
             (Arc::new(Pool::default()), Phonebook::default(), Arc::new(Mutex::new(0)));
-        let (canonical, metrics) = (Arc::new(crate::dialect::name::key), Arc::new(Metrics::new().unwrap()));
-        let health = HealthConfig::default();
-        let scout = Scout::new(Arc::clone(&pool), Arc::default(), canonical, health, Arc::clone(&metrics));
+        let scout = scout(&pool);
+        let metrics = Arc::clone(&scout.metrics);
         let config = json!({"name": "box", "url": "dns+http://box.test:1", "protocol": "openai", "models": ["m"],
             "refresh": "10ms"});
         let config = serde_json::from_value(config).unwrap();
@@ -377,5 +376,48 @@ mod tests {
         until(&pool, &["box/127.0.0.1:2", "box/127.0.0.1:3"]).await;
         running.abort();
         until(&pool, &[]).await;
+    }
+
+    #[tokio::test]
+    async fn the_nodes_of_a_name_stay_until_those_of_the_name_in_its_place_are_known() {
+        let pool = Arc::new(Pool::default());
+        let (old, new) = (Phonebook::default(), Phonebook::default());
+        let scout = Arc::new(scout(&pool));
+        let follow = |book: &Phonebook, weight: u32, before: Option<Kept>| {
+            let config = json!({"name": "box", "url": "dns+http://box.test:1", "protocol": "openai", "models": ["m"],
+                "refresh": "10ms", "weight": weight});
+            let backends = Box::new(Backends::new(Box::new(book.clone())));
+            scout.follow_new(serde_json::from_value(config).unwrap(), Fresh::Name(backends), before)
+        };
+        old.has(Some(&[1]));
+        let before = follow(&old, 1, None);
+        let running = tokio::spawn({
+            let scout = Arc::clone(&scout);
+            async move { scout.run().await }
+        });
+        until(&pool, &["box/127.0.0.1:1"]).await;
+        let first = pool.named("box/127.0.0.1:1").unwrap();
+        let _after = follow(&new, 2, Some(before));
+        old.has(Some(&[1, 2]));
+        until(&pool, &["box/127.0.0.1:1", "box/127.0.0.1:2"]).await;
+        assert!(pool.of("m").iter().any(|node| Arc::ptr_eq(node, &first)), "the new one cannot be looked up");
+        new.has(Some(&[1]));
+        let is_taken_over = || {
+            let nodes = pool.of("m");
+            nodes.len() == 1 && nodes[0].standing.weight == 2.0
+        };
+        let soon = async {
+            while !is_taken_over() {
+                assert!(!pool.of("m").is_empty(), "there is no instant without a node");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), soon).await.unwrap();
+        running.abort();
+    }
+
+    fn scout(pool: &Arc<Pool>) -> Scout {
+        let (canonical, metrics) = (Arc::new(crate::dialect::name::key), Arc::new(Metrics::new().unwrap()));
+        Scout::new(Arc::clone(pool), Arc::default(), canonical, HealthConfig::default(), metrics)
     }
 }

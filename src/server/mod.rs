@@ -24,6 +24,7 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState};
@@ -105,10 +106,15 @@ async fn run(
     let warming = tokio::task::spawn_blocking(move || library.warm());
     announce(address, admin_address, &heart.library);
 
+    let mut reloading = JoinSet::new();
     let died = loop {
         tokio::select! {
-            // It reads files, and nothing that is to be done here is urgent.
-            _ = hang_up.recv() => tokio::task::block_in_place(|| reloader.reload_for_nobody()),
+            _ = hang_up.recv() => {
+                // It reads files, from a disk that may not answer.
+                let reloader = Arc::clone(&reloader);
+                reloading.spawn_blocking(move || reloader.reload_for_nobody());
+            }
+            Some(_) = reloading.join_next() => {}
             _ = terminate.recv() => { tracing::info!("SIGTERM: finishing what runs"); break None }
             _ = interrupt.recv() => { tracing::info!("SIGINT: finishing what runs"); break None }
             _ = &mut supervising => break Some("the supervisor"),
@@ -120,7 +126,7 @@ async fn run(
     // The listener closes and running requests go on; the admin port answers until they are done.
     stop.send_replace(true);
     heart.active.close();
-    let drain = reloader.config().limits.drain;
+    let drain = reloader.drain();
     tokio::select! {
         () = heart.active.wait() => {}
         () = tokio::time::sleep(drain) => tracing::warn!(after = ?drain, "requests were still running"),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -21,6 +22,8 @@ pub(super) struct Reloader {
     front: watch::Sender<Arc<Front>>,
     /// Held for as long as a change takes: there is one at a time.
     in_force: Mutex<InForce>,
+    /// `limits.drain`, for who cannot wait for a change.
+    drain: Mutex<Duration>,
 }
 
 /// What is in force.
@@ -41,7 +44,8 @@ impl Reloader {
         let directory = config::state_dir(&config, |name| sources.env.get(name).map(Into::into));
         let roster = Roster::open(directory.as_deref());
         let in_force = Mutex::new(InForce { config: config.clone(), roster: roster.clone() });
-        let reloader = Self { sources, heart, address, front, in_force };
+        let drain = Mutex::new(config.limits.drain);
+        let reloader = Self { sources, heart, address, front, in_force, drain };
         let prepared = reloader.prepare(&config, &roster).map_err(|problems| problems.join("; "))?;
         reloader.keep(prepared, &config);
         Ok(reloader)
@@ -68,9 +72,9 @@ impl Reloader {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The configuration that is in force now.
-    pub(super) fn config(&self) -> Config {
-        self.in_force().config.clone()
+    /// How long running requests may go on after SIGTERM.
+    pub(super) fn drain(&self) -> Duration {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the configuration again and puts it in force. What it changes, key by key, is told to the log too; with an error nothing has
@@ -131,6 +135,7 @@ impl Reloader {
         heart.dispatch.configure_sharing(config.coalesce.clone());
         heart.supervisor.renew(config.workers.clone(), &renewed);
         self.front.send_replace(Arc::new(heart.front(config, self.address)));
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.limits.drain;
         telemetry::set_log_level(config.log.level);
     }
 }
