@@ -26,6 +26,8 @@ pub(super) struct Index {
     rows: HashMap<Key, (Row, u64)>,
     /// By turns, the least recently used first.
     order: BTreeMap<u64, Key>,
+    /// By when they expire, the first first.
+    expiring: BTreeSet<(u64, Key)>,
     turn: u64,
     cost: u64,
     /// One text each, however many entries have it.
@@ -45,6 +47,7 @@ impl Index {
         self.turn += 1;
         self.cost += row.cost;
         self.order.insert(self.turn, key);
+        self.expiring.insert((row.expires, key));
         self.rows.insert(key, (row, self.turn));
     }
 
@@ -61,6 +64,7 @@ impl Index {
     pub(super) fn remove(&mut self, key: &Key) -> Option<Row> {
         let (row, turn) = self.rows.remove(key)?;
         self.order.remove(&turn);
+        self.expiring.remove(&(row.expires, *key));
         self.cost -= row.cost;
         Some(row)
     }
@@ -70,6 +74,16 @@ impl Index {
         let mut gone = Vec::new();
         while self.cost > limit {
             let Some((_, key)) = self.order.pop_first() else { break };
+            self.remove(&key);
+            gone.push(key);
+        }
+        gone
+    }
+
+    /// Takes out what has expired at `now`, in milliseconds since 1970.
+    pub(super) fn expire(&mut self, now: u64) -> Vec<Key> {
+        let mut gone = Vec::new();
+        while let Some((_, key)) = self.expiring.first().filter(|(expires, _)| *expires <= now).copied() {
             self.remove(&key);
             gone.push(key);
         }
@@ -139,6 +153,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_expired_leaves_and_nothing_else() {
+        let mut index = Index::default();
+        for number in 0..4 {
+            index.insert(key(number), Row { expires: 10 - u64::from(number), ..row(10) });
+        }
+        assert_eq!(index.expire(6), []);
+        assert_eq!(index.expire(8), [key(3), key(2)]);
+        assert_eq!(index.len(), 2);
+    }
+
+    #[test]
     fn names_that_nobody_has_any_more_are_forgotten() {
         let mut index = Index::default();
         for number in 0..1_000 {
@@ -158,7 +183,7 @@ mod tests {
                     _ => index.touch(&key(number)),
                 }
                 prop_assert_eq!(index.cost(), index.iter().map(|(_, row)| row.cost).sum::<u64>());
-                prop_assert_eq!(index.order.len(), index.len());
+                prop_assert_eq!((index.order.len(), index.expiring.len()), (index.len(), index.len()));
             }
             let gone = index.take(|key, _| key.as_bytes()[0] % 2 == 0);
             prop_assert!(gone.iter().all(|key| index.get(key).is_none()));

@@ -1,8 +1,6 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use redb::StorageBackend;
 use redb::backends::FileBackend;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::entry::tests::{TTL, entry, identity, wanted};
 use super::*;
@@ -217,5 +215,10 @@ async fn a_full_disk_is_counted_and_the_tier_comes_back() {
     disk.sync();
     assert!(has(&disk, "p").await && has(&disk, "q").await && !has(&disk, "3").await);
     assert_eq!(metrics.cache_requests.with_label_values(&["disk", "damaged"]).get(), 0);
-    tokio::time::sleep(Duration::ZERO).await;
+    is_full.store(true, Ordering::Release);
+    assert_eq!(disk.purge(&Which::default()).await, 2);
+    is_full.store(false, Ordering::Release);
+    disk.put(&fresh("r", "x")).await;
+    disk.sync();
+    assert!(!has(&disk, "p").await && has(&disk, "r").await, "what was purged does not come back");
 }

@@ -11,7 +11,6 @@ use super::index::Row;
 use super::store::{Fault, Store, Unusable, cost};
 use super::{Shelf, guarded};
 use crate::cache::codec::{encode, millis};
-use crate::cache::tier::is_over;
 use crate::cache::{Entry, Which};
 use crate::generation::Key;
 
@@ -74,7 +73,10 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
             Order::Sync(told) => synced.push(told),
         }
     }
-    commit(shelf, puts, removals);
+    let is_committed = commit(shelf, puts, removals);
+    if !is_committed && purged.iter().any(|(_, count)| *count > 0) {
+        discard(shelf);
+    }
     for (told, count) in purged {
         // Who asked may have left.
         let _ = told.send(count);
@@ -100,15 +102,15 @@ fn record(shelf: &Shelf, entry: &Entry) -> Option<(Key, Row, Vec<u8>)> {
     Some((entry.identity.key(), row, record))
 }
 
-fn commit(shelf: &Shelf, mut puts: Vec<(Key, Row, Vec<u8>)>, mut removals: Vec<Key>) {
+/// Writes and throws away; false: it could not.
+fn commit(shelf: &Shelf, mut puts: Vec<(Key, Row, Vec<u8>)>, mut removals: Vec<Key>) -> bool {
     let Some(store) = shelf.store().or_else(|| reopen(shelf)) else {
         puts.iter().for_each(|_| shelf.counts.not_stored("failed"));
-        return;
+        return false;
     };
     {
         let mut index = shelf.index();
-        let now = SystemTime::now();
-        let expired = index.take(|_, row| is_over(row.expires, now));
+        let expired = index.expire(millis(SystemTime::now()));
         shelf.counts.evicted("expired", expired.len() as u64);
         for (key, row, _) in &puts {
             index.insert(*key, row.clone());
@@ -118,13 +120,24 @@ fn commit(shelf: &Shelf, mut puts: Vec<(Key, Row, Vec<u8>)>, mut removals: Vec<K
         puts.retain(|(key, ..)| index.get(key).is_some());
         removals.extend(expired.into_iter().chain(pushed_out));
     }
-    if !(puts.is_empty() && removals.is_empty()) {
-        let done = guarded(|| store.change(&puts, &removals));
-        drop(store);
-        if let Err(fault) = done {
-            failed(shelf, &puts, &fault);
-        }
+    let is_idle = puts.is_empty() && removals.is_empty();
+    let done = if is_idle { Ok(()) } else { guarded(|| store.change(&puts, &removals)) };
+    drop(store);
+    if let Err(fault) = &done {
+        failed(shelf, &puts, fault);
     }
+    shelf.counts.holds(shelf.usage());
+    done.is_ok()
+}
+
+/// Begins anew, because what was purged could not be taken out of the file: it must not come back, whatever that costs.
+fn discard(shelf: &Shelf) {
+    shelf.close();
+    *shelf.index() = super::Index::default();
+    if let Err(error) = std::fs::remove_file(&shelf.path) {
+        tracing::error!(file = %shelf.path.display(), %error, "answers that were purged are still on disk");
+    }
+    reopen(shelf);
     shelf.counts.holds(shelf.usage());
 }
 
