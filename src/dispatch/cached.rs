@@ -27,6 +27,8 @@ pub(super) struct Keeping {
     model: Arc<str>,
     tenant: Arc<str>,
     control: Control,
+    /// It has come through another Arriero.
+    is_relayed: bool,
     policy: Policy,
     /// Its answer, once it is kept in memory.
     kept: OnceLock<Arc<Entry>>,
@@ -66,6 +68,7 @@ impl Dispatch {
             model: Arc::clone(&request.target.name),
             tenant: self.sharing.terms().tenant(&request.claim).into(),
             control: request.claim.control,
+            is_relayed: !request.claim.via.is_empty(),
             policy: self.responses.policy(&request.target.name),
             kept: OnceLock::new(),
         })
@@ -159,8 +162,8 @@ impl Dispatch {
                 return Err(Error::NotKept);
             }
         }
-        // What another instance computes may not be what this one takes.
-        if keeping.control.is_particular() {
+        // What another instance computes may not be what this one takes; and the one that computes may be the one that asks.
+        if keeping.control.is_particular() || keeping.is_relayed {
             return Ok(Fetched::Missing(None));
         }
         match self.responses.turn(&keeping.wanted()).await {

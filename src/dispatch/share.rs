@@ -133,6 +133,7 @@ impl Dispatch {
         };
         let is_kept = !is_drawn
             && !request.claim.control.no_store
+            && request.claim.drill.is_none()
             && self.responses.policy(&request.target.name).is_enabled;
         let identity = if is_shared || is_kept { self.identify(request) } else { None };
         Sameness { identity, is_shared, is_kept }
