@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::choice::Choice;
 use super::drill::Drill;
@@ -63,7 +63,7 @@ impl Dispatch {
         choice: Choice,
         exchange: &E,
         drill: Option<Drill>,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> (Choice, Result<E::Begun, Fault>) {
         let (second, race) = {
             let mut first = pin!(exchange.begin(&choice, drill));
@@ -129,8 +129,6 @@ async fn race<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::sleep;
 
     use super::*;
