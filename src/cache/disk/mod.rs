@@ -33,6 +33,8 @@ use writer::Order;
 const QUEUE: usize = 1024;
 /// Until a purge tries again to get into the queue.
 const FULL: Duration = Duration::from_millis(5);
+/// Eighths of the budget that entries may take. The file grows by doubling, and pages that were given up are free only after another commit.
+const ENTRIES: u64 = 3;
 /// The file's name in its folder.
 const FILE: &str = "responses.redb";
 
@@ -52,7 +54,7 @@ struct Shelf {
     /// That it cannot be opened was said.
     is_told: AtomicBool,
     index: Mutex<Index>,
-    /// What the index may cost. The file grows by doubling, so it is half of the budget.
+    /// What the index may cost.
     limit: u64,
     budget: u64,
     counts: Counts,
@@ -99,7 +101,7 @@ impl Disk {
             store: RwLock::default(),
             is_told: AtomicBool::new(false),
             index: Mutex::default(),
-            limit: budget / 2,
+            limit: budget / 8 * ENTRIES,
             budget,
             counts: Counts::new("disk", metrics),
         });

@@ -100,6 +100,7 @@ async fn a_file_that_another_process_uses_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = disk(folder.path());
     first.put(&fresh("p", "x")).await;
+    first.sync();
     let (second, metrics) = disk(folder.path());
     second.put(&fresh("q", "x")).await;
     second.sync();
@@ -122,7 +123,7 @@ async fn the_file_stays_within_its_budget() {
     }
     assert!(has(&disk, "9 199").await && !has(&disk, "0 0").await);
     let usage = disk.usage().unwrap();
-    assert!(usage.bytes > BUDGET / 4 && usage.bytes <= BUDGET / 2, "{usage:?}");
+    assert!(usage.bytes > BUDGET / 4 && usage.bytes <= BUDGET / 8 * ENTRIES, "{usage:?}");
     assert!(metrics.cache_evictions.with_label_values(&["disk", "size"]).get() > 100);
 }
 

@@ -29,9 +29,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// The first pause while waiting for another instance; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
-/// Names that a purge looks at in one go, and what it may take, for nobody waits for it but a person.
+/// What a purge may take for one step, for nobody waits for it but a person, and the names it looks at in one.
 const SCAN: usize = 1000;
-const PURGE: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_secs(2);
 
 /// The tier that instances share.
 pub struct Shared {
@@ -72,7 +72,7 @@ impl Shared {
             // The breaker says when to try again.
             .set_number_of_retries(0)
             .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(PURGE));
+            .set_response_timeout(Some(STEP));
         let breaker = BreakerConfig {
             consecutive_failures: 1,
             error_rate: 0.0,
