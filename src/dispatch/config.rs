@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Late;
+
 /// What happens to a request whose node fails.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -12,6 +14,8 @@ pub struct RetryConfig {
     pub attempts: u32,
     /// Most of them on remote nodes, as a part of all requests, 0 to 1.
     pub budget: f64,
+    /// When what has not begun to be answered is asked of a second node too.
+    pub hedge: Late,
     /// Models that answer in place of those that only nodes serve; a model of the config has its own.
     pub fallbacks: BTreeMap<String, Vec<String>>,
 }
@@ -34,6 +38,6 @@ impl RetryConfig {
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { attempts: 2, budget: 0.2, fallbacks: BTreeMap::new() }
+        Self { attempts: 2, budget: 0.2, hedge: Late::Never, fallbacks: BTreeMap::new() }
     }
 }

@@ -1,23 +1,28 @@
-//! One attempt on one node: what is sent, what comes back, and where it goes.
+//! One attempt on one node: what is sent, what comes back, and where it goes. In two steps, for whose answer it will be is settled when it
+//! begins.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::choice::Choice;
 use super::drill::Drill;
 use super::place::Trip;
 use super::work::Work;
 use crate::flight::{Route, Writer};
 use crate::generation::{Done, Event, Failure, FailureCode, Format, Generation, Input, Resume};
-use crate::node::protocol::{Continuation, Request};
+use crate::node::protocol::{Continuation, Decode, Request};
 use crate::node::{InFlight, Node, Via};
 use crate::routing::Digest;
 use crate::telemetry::{Counted, Metrics};
 use crate::upstream::{self, Fault, Upstream};
 
 /// What is done on a node once there is one.
-pub(super) trait Exchange: Send {
+pub(super) trait Exchange: Send + Sync {
     /// What comes of it.
     type Answer: Send;
+
+    /// An answer that has begun, and that nobody knows of yet.
+    type Begun: Send;
 
     /// Why `node` cannot do it; others may.
     fn objection(&self, node: &Node) -> Option<Failure>;
@@ -28,8 +33,26 @@ pub(super) trait Exchange: Send {
     /// Tokens of an answer.
     fn tokens(answer: &Self::Answer) -> u64;
 
-    /// One attempt; it goes on where the one before it broke off.
-    fn run(&mut self, trip: Trip<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
+    /// The fault that its first node is to play; once.
+    fn drill(&mut self) -> Option<Drill>;
+
+    /// Whether two nodes may be asked for it at the same time.
+    fn can_be_hedged(&self) -> bool;
+
+    /// Asks the node, for what is missing where an attempt before broke off, and waits until the answer begins. Nothing is changed by
+    /// it, so it may be dropped for another.
+    fn begin(
+        &self,
+        choice: &Choice,
+        drill: Option<Drill>,
+    ) -> impl Future<Output = Result<Self::Begun, Fault>> + Send;
+
+    /// Follows an answer that has begun to its end.
+    fn follow(
+        &mut self,
+        trip: Trip<'_>,
+        begun: Self::Begun,
+    ) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 }
 
 /// Runs a generation and appends its events to a flight; its exchange is left to be finished, which needs no place any more.
@@ -71,12 +94,14 @@ impl Generate<'_> {
     }
 
     /// The node's own request, and the tokens of the answer that it gets as text.
-    fn request(&mut self, node: &Node) -> (Request, u64) {
+    fn request(&self, node: &Node) -> (Request, u64) {
         let model = node.name_of(&self.generation.model);
-        let is_exact = node.protocol.continuation() == Continuation::Exact;
-        self.generation.resume = (self.goes_on() && is_exact).then(|| self.sent.clone());
-        if !self.goes_on() || is_exact {
+        if !self.goes_on() {
             return (node.protocol.generate(&self.generation, &model, None), 0);
+        }
+        if node.protocol.continuation() == Continuation::Exact {
+            let rest = Generation { resume: Some(self.sent.clone()), ..self.generation.clone() };
+            return (node.protocol.generate(&rest, &model, None), 0);
         }
         let (text, pieces) = self.writer.text();
         let begun = self.sent.tokens.len().max(pieces) as u64;
@@ -88,8 +113,22 @@ impl Generate<'_> {
     }
 }
 
+/// A generation whose first event is there.
+pub(super) struct Begun<'a> {
+    counted: (InFlight, Counted),
+    from: Instant,
+    /// Tokens of the answer that the node got as text.
+    told: u64,
+    exchange: upstream::Exchange<'a>,
+    decoder: Box<dyn Decode>,
+    drill: Option<Drill>,
+    event: Event,
+}
+
 impl<'a> Exchange for Generate<'a> {
     type Answer = (Done, upstream::Exchange<'a>);
+    // On the heap, for it is handed on.
+    type Begun = Box<Begun<'a>>;
 
     fn objection(&self, node: &Node) -> Option<Failure> {
         let cannot_go_on = || Failure {
@@ -108,54 +147,73 @@ impl<'a> Exchange for Generate<'a> {
         done.completion_tokens
     }
 
-    async fn run(&mut self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
-        let (mut entered, _counted) = enter(&trip, self.metrics);
-        let from = Instant::now();
-        let goes_on = self.goes_on();
-        let node = Arc::clone(&trip.choice.node);
-        let mut drill = self.drill.take();
+    fn drill(&mut self) -> Option<Drill> {
+        self.drill.take()
+    }
+
+    fn can_be_hedged(&self) -> bool {
+        !self.goes_on()
+    }
+
+    async fn begin(&self, choice: &Choice, mut drill: Option<Drill>) -> Result<Self::Begun, Fault> {
+        let counted = enter(choice, self.metrics);
+        let (node, from) = (&choice.node, Instant::now());
         if let Some(drill) = &drill {
-            Box::pin(drill.before(&node)).await?;
+            Box::pin(drill.before(node)).await?;
         }
-        let (request, begun) = self.request(&node);
+        let (request, told) = self.request(node);
         let request = Request { via: self.via.clone(), ..request };
-        let mut exchange = connected(self.upstream.start(&node, request)).await?;
+        let mut exchange = connected(self.upstream.start(node, request)).await?;
         let mut decoder = node.protocol.decoder(&self.generation);
-        if goes_on {
+        if self.goes_on() {
             self.metrics.resumed.inc();
         }
-        let mut first = None;
+        let event = next(&mut exchange, &mut *decoder, &mut drill, node).await?;
+        Ok(Box::new(Begun { counted, from, told, exchange, decoder, drill, event }))
+    }
+
+    async fn follow(&mut self, trip: Trip<'_>, begun: Self::Begun) -> Result<Self::Answer, Fault> {
+        let Begun { mut counted, from, told, mut exchange, mut decoder, mut drill, mut event } = *begun;
+        let node = Arc::clone(&trip.choice.node);
+        // A later route is not told: the client has the head of its answer.
+        if !self.goes_on() {
+            self.writer.routed(Route { fallback: self.fallback.clone(), ..trip.route() });
+        }
+        counted.0.read();
+        trip.choice.answered();
+        let first = Instant::now();
         loop {
-            let event = match exchange.next(&mut *decoder).await? {
-                Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
-                Some(event) => event,
-                None => return Err(Fault::Broken("the answer was cut off".into())),
-            };
-            if let Some(drill) = &mut drill {
-                Box::pin(drill.during(&event, &node, &mut exchange)).await?;
-            }
-            let first = *first.get_or_insert_with(|| {
-                // A later route is not told: the client has the head of its answer.
-                if !goes_on {
-                    self.writer.routed(Route { fallback: self.fallback.clone(), ..trip.route(from) });
-                }
-                entered.read();
-                trip.choice.answered();
-                Instant::now()
-            });
             self.is_exact &= node.protocol.continuation() == Continuation::Exact;
-            let Event::Done(mut done) = event else {
-                self.sent.count(&event);
-                self.writer.append(event);
-                continue;
-            };
-            done.prompt_tokens = done.prompt_tokens.saturating_sub(begun);
-            done.completion_tokens += begun;
-            time(&mut done, from, first);
-            self.writer.append(Event::Done(done.clone()));
-            return Ok((done, exchange));
+            if let Event::Done(mut done) = event {
+                done.prompt_tokens = done.prompt_tokens.saturating_sub(told);
+                done.completion_tokens += told;
+                time(&mut done, from, first);
+                self.writer.append(Event::Done(done.clone()));
+                return Ok((done, exchange));
+            }
+            self.sent.count(&event);
+            self.writer.append(event);
+            event = next(&mut exchange, &mut *decoder, &mut drill, &node).await?;
         }
     }
+}
+
+/// The next event of an answer, or the fault that it is or that is played in its place.
+async fn next(
+    exchange: &mut upstream::Exchange<'_>,
+    decoder: &mut dyn Decode,
+    drill: &mut Option<Drill>,
+    node: &Node,
+) -> Result<Event, Fault> {
+    let event = match exchange.next(decoder).await? {
+        Some(Event::Error(failure)) => return Err(Fault::Refused(failure)),
+        Some(event) => event,
+        None => return Err(Fault::Broken("the answer was cut off".into())),
+    };
+    if let Some(drill) = drill {
+        Box::pin(drill.during(&event, node, exchange)).await?;
+    }
+    Ok(event)
 }
 
 /// Fills in what a node does not tell: how long it took, as seen from here.
@@ -181,6 +239,7 @@ pub(super) struct Ask<'a, W> {
 
 impl<W: Work> Exchange for Ask<'_, W> {
     type Answer = (W::Answer, Route);
+    type Begun = W::Answer;
 
     fn objection(&self, node: &Node) -> Option<Failure> {
         self.via.objection(node).or_else(|| self.work.objection(node))
@@ -194,11 +253,19 @@ impl<W: Work> Exchange for Ask<'_, W> {
         0
     }
 
-    async fn run(&mut self, trip: Trip<'_>) -> Result<Self::Answer, Fault> {
-        let _entered = enter(&trip, self.metrics);
-        let from = Instant::now();
-        let node = &trip.choice.node;
-        if let Some(drill) = self.drill.take() {
+    fn drill(&mut self) -> Option<Drill> {
+        self.drill.take()
+    }
+
+    fn can_be_hedged(&self) -> bool {
+        W::CAN_BE_HEDGED
+    }
+
+    /// Begins with its whole answer.
+    async fn begin(&self, choice: &Choice, drill: Option<Drill>) -> Result<W::Answer, Fault> {
+        let _counted = enter(choice, self.metrics);
+        let node = &choice.node;
+        if let Some(drill) = drill {
             Box::pin(drill.whole(node)).await?;
         }
         let request = self.work.request(node).map_err(Fault::Refused)?;
@@ -206,8 +273,11 @@ impl<W: Work> Exchange for Ask<'_, W> {
         let request = Request { via: self.via.clone(), ..request };
         let answer = connected(self.upstream.ask(node, request)).await?;
         let answer = self.work.answer(node, &answer);
-        let answer = answer.map_err(|error| Fault::Broken(format!("the answer of {path}: {error}")))?;
-        Ok((answer, trip.route(from)))
+        answer.map_err(|error| Fault::Broken(format!("the answer of {path}: {error}")))
+    }
+
+    async fn follow(&mut self, trip: Trip<'_>, begun: W::Answer) -> Result<Self::Answer, Fault> {
+        Ok((begun, trip.route()))
     }
 }
 
@@ -216,7 +286,7 @@ fn connected<T>(start: impl Future<Output = T> + Send) -> impl Future<Output = T
     Box::pin(start)
 }
 
-fn enter(trip: &Trip<'_>, metrics: &Metrics) -> (InFlight, Counted) {
-    let inflight = metrics.inflight.with_label_values(&[&trip.choice.node.name]);
-    (trip.choice.enter(), Counted::new(inflight))
+fn enter(choice: &Choice, metrics: &Metrics) -> (InFlight, Counted) {
+    let inflight = metrics.inflight.with_label_values(&[&choice.node.name]);
+    (choice.enter(), Counted::new(inflight))
 }

@@ -16,6 +16,8 @@ mod describe;
 mod drill;
 mod exchange;
 mod fallback;
+mod hedge;
+mod late;
 mod nodes;
 mod place;
 mod rules;
@@ -32,11 +34,13 @@ use tokio_util::task::TaskTracker;
 
 pub use config::{FaultsConfig, RetryConfig};
 pub use drill::{Drill, NoDrill};
+pub use late::{Late, NotLate};
 pub use nodes::{Deed, Excluded, Explanation, Serving, Standing};
 pub use target::Target;
 
 use breakers::Breakers;
 use catalog::Catalog;
+use late::Beginnings;
 use place::Waited;
 use rules::Rules;
 use work::Seam;
@@ -66,6 +70,7 @@ pub struct Dispatch {
     /// What the config says and can say otherwise while requests run.
     rules: RwLock<Arc<Rules>>,
     breakers: Breakers,
+    beginnings: Beginnings,
     catalog: Catalog,
     upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
@@ -121,6 +126,7 @@ impl Dispatch {
             pool: parts.pool,
             rules: RwLock::new(Arc::new(Rules::new(&parts.routing, parts.retry))),
             breakers: Breakers::new(parts.breaker, Arc::clone(&parts.metrics)),
+            beginnings: Beginnings::default(),
             catalog,
             upstream: parts.upstream,
             metrics: parts.metrics,

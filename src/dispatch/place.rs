@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::choice::Choice;
 use super::exchange::Exchange;
+use super::hedge::Hedging;
 use super::{Claim, Dispatch, Target};
 use crate::admission::Place;
 use crate::error::Error;
@@ -38,18 +39,20 @@ pub(super) struct Trip<'a> {
     /// 1 for the first.
     pub attempt: u32,
     pub waited: Waited,
+    /// When its first node was asked.
+    pub from: Instant,
 }
 
 impl Trip<'_> {
-    /// What is known of the way once the node has begun to answer; it was asked at `from`.
-    pub(super) fn route(&self, from: Instant) -> Route {
+    /// What is known of the way once the node has begun to answer.
+    pub(super) fn route(&self) -> Route {
         Route {
             node: Arc::clone(&self.choice.node.name),
             fallback: None,
             attempts: self.attempt,
             queued: self.waited.queue,
             loading: self.waited.load,
-            upstream: self.waited.upstream + from.elapsed(),
+            upstream: self.waited.upstream + self.from.elapsed(),
         }
     }
 }
@@ -83,7 +86,7 @@ impl Dispatch {
         let (mut tried, mut attempt): (Vec<Arc<Node>>, u32) = (Vec::new(), 1);
         let mut last: Option<Fault> = None;
         loop {
-            let mut choice = match self.ready_node(target, claim, &tried, exchange, &mut waited).await {
+            let choice = match self.ready_node(target, claim, &tried, exchange, &mut waited).await {
                 Ok(choice) => choice,
                 // That no other can go on is a consequence; what went wrong is the fault before it.
                 Err(error @ (Error::Node(_) | Error::NodesShut { .. })) => {
@@ -92,7 +95,15 @@ impl Dispatch {
                 Err(error) => return Err(error),
             };
             let from = Instant::now();
-            let fault = match exchange.run(Trip { choice: &mut choice, attempt, waited }).await {
+            let drill = exchange.drill();
+            let hedging = Hedging { target, claim, rules: &rules, tried: &tried };
+            let (mut choice, begun) = self.begin(hedging, choice, &*exchange, drill).await;
+            let trip = Trip { choice: &mut choice, attempt, waited, from };
+            let ran = match begun {
+                Ok(begun) => exchange.follow(trip, begun).await,
+                Err(fault) => Err(fault),
+            };
+            let fault = match ran {
                 Ok(answer) => {
                     choice.succeed(E::tokens(&answer));
                     return Ok(answer);
@@ -185,7 +196,8 @@ impl Dispatch {
         }
     }
 
-    fn suspect(&self, target: &Target, node: &Arc<Node>) {
+    /// Has the supervisor look at a worker.
+    pub(super) fn suspect(&self, target: &Target, node: &Arc<Node>) {
         if target.model.is_some() && !node.is_remote() {
             self.supervisor.suspect(node);
         }
@@ -193,7 +205,10 @@ impl Dispatch {
 }
 
 /// Those of `nodes` that can do it, and an objection of one that cannot, with whether it is a worker of this process.
-fn able(nodes: Vec<Arc<Node>>, exchange: &impl Exchange) -> (Vec<Arc<Node>>, Option<(Failure, bool)>) {
+pub(super) fn able(
+    nodes: Vec<Arc<Node>>,
+    exchange: &impl Exchange,
+) -> (Vec<Arc<Node>>, Option<(Failure, bool)>) {
     let mut objection: Option<(Failure, bool)> = None;
     let mut able = nodes;
     able.retain(|node| match exchange.objection(node) {

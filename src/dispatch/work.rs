@@ -15,6 +15,9 @@ pub(super) trait Work: Send + Sync {
     /// What comes of it.
     type Answer: Send;
 
+    /// Whether two nodes may be asked for it at the same time.
+    const CAN_BE_HEDGED: bool = false;
+
     /// Why it cannot be asked of `node`; others may take it.
     fn objection(&self, _node: &Node) -> Option<Failure> {
         None
@@ -34,6 +37,7 @@ pub(super) trait Work: Send + Sync {
 
 impl Work for Embedding {
     type Answer = Embeddings;
+    const CAN_BE_HEDGED: bool = true;
 
     fn digest(&self) -> Digest {
         Digest::of_bytes(&self.model, self.inputs.concat().as_bytes())
@@ -52,6 +56,7 @@ impl Work for Embedding {
 
 impl Work for Ranking {
     type Answer = Scores;
+    const CAN_BE_HEDGED: bool = true;
 
     fn digest(&self) -> Digest {
         Digest::of_bytes(&self.model, self.documents.concat().as_bytes())

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub speculated_tokens: IntCounterVec,
     /// `{reason}`.
     pub retries: IntCounterVec,
+    /// `{result}`: second nodes asked; result is `won` or `lost`.
+    pub hedges: IntCounterVec,
     /// `{model, to}`: requests that went on to another model.
     pub fallbacks: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
@@ -135,6 +137,12 @@ impl Metrics {
                 &["model", "result"],
             )?,
             retries: counter(r, "retries_total", "Exchanges started again elsewhere.", &["reason"])?,
+            hedges: counter(
+                r,
+                "hedges_total",
+                "Requests sent to a second node because the first was late.",
+                &["result"],
+            )?,
             fallbacks: counter(
                 r,
                 "fallbacks_total",

@@ -133,16 +133,31 @@ async fn run(node: &Node) -> Result<Option<Done>, Fault> {
 }
 
 #[tokio::test]
-async fn a_request_has_the_prefix_the_host_and_the_key() {
+async fn a_request_has_the_prefix_the_host_its_way_and_the_key() {
     let mut far = Script::says(answer("hi")).run().await;
     let url = format!("http://{}/llm/", far.address);
-    assert_eq!(ask(&node(url, json!({"api_key": "secret"}))).await.unwrap(), "hi");
+    let upstream = Upstream::default();
+    let node = node(url, json!({"api_key": "secret"}));
+    let asked = upstream.ask(&node, Request::get("/v1/models"));
+    assert_eq!(asked.await.unwrap(), "hi");
     let head = far.asked.recv().await.unwrap();
-    let host = far.address;
+    let (host, hop) = (far.address, upstream.hop());
     assert_eq!(
         head,
-        format!("GET /llm/v1/models HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer secret\r\n\r\n")
+        format!(
+            "GET /llm/v1/models HTTP/1.1\r\nHost: {host}\r\nVia: 1.1 {hop}\r\nAuthorization: Bearer secret\r\n\r\n"
+        )
     );
+    assert_eq!(node.hop(), None, "it did not say that it is an Arriero");
+}
+
+#[tokio::test]
+async fn an_arriero_is_known_by_its_answers() {
+    let far = Hop::random();
+    let says = format!("HTTP/1.1 200 OK\r\nVia: 1.1 {far}, 1.1 nginx\r\nContent-Length: 2\r\n\r\nhi");
+    let node = node(format!("http://{}", Script::says(says).run().await.address), json!({}));
+    ask(&node).await.unwrap();
+    assert_eq!(node.hop(), Some(far));
 }
 
 #[tokio::test]

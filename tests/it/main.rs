@@ -34,6 +34,8 @@ mod fixture;
 #[cfg(feature = "engine")]
 mod harness;
 #[cfg(feature = "engine")]
+mod hedges;
+#[cfg(feature = "engine")]
 mod hostile_files;
 #[cfg(feature = "engine")]
 mod hostile_templates;
