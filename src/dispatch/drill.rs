@@ -130,11 +130,10 @@ impl Drill {
         node: &Node,
         exchange: &mut Exchange<'_>,
     ) -> Result<(), Fault> {
-        if self.kind == Kind::NeverCloses {
-            exchange.never_end();
-            return Ok(());
-        }
         let is_last = matches!(event, Event::Done(_));
+        if is_last && self.kind == Kind::NeverCloses {
+            exchange.never_end();
+        }
         if self.after > 0 && !is_last {
             self.after -= 1;
             return Ok(());

@@ -52,11 +52,12 @@ fn nothing_is_hedged_where_there_is_one_node_or_no_switch() {
 
 #[test]
 fn workers_race_for_answers_and_vectors_and_say_the_same() {
-    let models = format!("models: {{ tiny: {} }}", model(Fixture::TinyLlama, "replicas: 2, preload: true"));
+    let of = |fixture| model(fixture, "replicas: 2, preload: true");
+    let models = format!("models: {{ tiny: {}, bert: {} }}", of(Fixture::TinyLlama), of(Fixture::TinyBert));
     let faults = "faults: { enabled: true }";
     let expected = Server::start(&models);
     let server = Server::start(&format!("{models}\n{faults}\nretry: {{ hedge: 100ms }}"));
-    until_true("both are there", || server.metric("arriero_model_loaded", "tiny") == 2.0);
+    until_true("both are there", || server.metric("arriero_model_loaded", "") == 4.0);
     let ask = json!({"model": "tiny", "prompt": "tell", "options": {"num_predict": 8, "seed": 5, "temperature": 0.8}});
     let stalled = |path: &str, body: &Value| {
         server.send(&Request::post(path, body).header("X-Arriero-Fault", "stalls"))
@@ -64,8 +65,11 @@ fn workers_race_for_answers_and_vectors_and_say_the_same() {
     let lines = stalled("/api/generate", &ask).ndjson().expect("NDJSON");
     let text: String = lines.iter().filter_map(|line| line["response"].as_str()).collect();
     assert_eq!(text, expected.generate(&ask));
-    let embed = json!({"model": "tiny", "input": "x"});
-    let vectors = |answer: Response| answer.json().expect("JSON")["embeddings"].clone();
+    let embed = json!({"model": "bert", "input": "x"});
+    let vectors = |answer: Response| {
+        assert_eq!(answer.status, 200);
+        answer.json().expect("JSON")["embeddings"].clone()
+    };
     assert_eq!(vectors(stalled("/api/embed", &embed)), vectors(expected.post("/api/embed", &embed)));
     assert_eq!(hedges(&server, "won"), 2.0);
 }

@@ -173,7 +173,8 @@ fn who_has_a_model_only_from_who_asks_says_so() {
     let second = entry(first.data.host().to_string());
     bridge.lead(&second);
     let refused = first.post("/api/generate", &question("m"));
-    assert_eq!(refused.status, 508, "{}", refused.text().expect("words"));
+    let status = refused.status;
+    assert_eq!(status, 508, "{}", refused.text().expect("words"));
     for server in [&first, &second] {
         assert_eq!(server.metric("arriero_breaker_transitions_total", ""), 0.0);
     }
