@@ -232,7 +232,8 @@ fn sglang(program: &OsStr, port: u16, scrapes: u16, upstream: SocketAddr) -> Com
 }
 
 fn arriero(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr) -> Outcome<Command> {
-    arriero_with(dir, port, socket, upstream, "")
+    // What is asked again is computed again.
+    arriero_with(dir, port, socket, upstream, "cache: { responses: { enabled: false } }\n")
 }
 
 /// Arriero with more sections in its configuration.
