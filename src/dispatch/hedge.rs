@@ -95,7 +95,7 @@ impl Dispatch {
     fn second<E: Exchange>(&self, hedging: &Hedging<'_>, first: &Choice, exchange: &E) -> Option<Choice> {
         let &Hedging { target, claim, rules, tried } = hedging;
         let now = Instant::now();
-        let (mut nodes, _) = able(self.pool.of(&target.name), exchange);
+        let (mut nodes, _) = able(self.nodes_of(target), exchange);
         nodes.retain(|node| !tried.iter().chain([&first.node]).any(|known| Arc::ptr_eq(known, node)));
         let fit = self.fit(&target.name, nodes, now);
         if fit.nodes.is_empty() || !rules.budget.withdraw() {

@@ -183,7 +183,7 @@ mod tests {
         let run = |thread: usize| {
             start.wait();
             for turn in 0..2_000 {
-                let leaves = (turn * 7 + thread) % 3 == 0;
+                let leaves = (turn * 7 + thread).is_multiple_of(3);
                 match flights.join(Some(&same)) {
                     Joined::Leader(writer, reader) => {
                         led.fetch_add(1, Ordering::Relaxed);

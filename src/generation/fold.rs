@@ -54,6 +54,10 @@ impl FoldConfig {
         if options != generation.options {
             folded.to_mut().options = options;
         }
+        // Where only own workers answer, they mean nothing.
+        if defaults.is_some() && folded.unknown.is_some() {
+            folded.to_mut().unknown = None;
+        }
         if self.whitespace || self.unicode {
             texts(&mut folded.to_mut().input, |text| self.text(text));
         }

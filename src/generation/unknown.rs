@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Fields of a request that this program does not know, such as another server's extensions. They travel to nodes that speak the
-/// client's API and mean nothing to all others. They may change the answer, so they are a part of an
-/// [`Identity`](super::Identity).
+/// client's API and mean nothing to all others. There they may change the answer, so they are a
+/// part of an [`Identity`](super::Identity) where such a node may answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unknown {

@@ -195,7 +195,9 @@ fn a_model_that_cannot_load_is_reported_at_once_and_in_words() {
 #[test]
 fn a_full_queue_answers_503_with_ollamas_text_and_retry_after() {
     let tiny = model(Fixture::TinyLlama, "parallel: 1");
-    let server = Server::start(&format!("models: {{ tiny: {tiny} }}\nqueue: {{ depth: 1 }}"));
+    let server = Server::start(&format!(
+        "models: {{ tiny: {tiny} }}\nqueue: {{ depth: 1 }}\ncoalesce: {{ mode: \"off\" }}"
+    ));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
     worker.freeze();
@@ -219,7 +221,7 @@ fn a_full_queue_answers_503_with_ollamas_text_and_retry_after() {
 #[test]
 fn a_waiting_client_that_leaves_gives_its_place_in_the_queue_back() {
     let tiny = model(Fixture::TinyLlama, "parallel: 1");
-    let server = Server::start(&format!("models: {{ tiny: {tiny} }}"));
+    let server = Server::start(&format!("models: {{ tiny: {tiny} }}\ncoalesce: {{ mode: \"off\" }}"));
     server.generate(&hello("tiny"));
     let worker = server.ready_worker("tiny");
     worker.freeze();

@@ -203,7 +203,8 @@ fn a_bad_file_changes_nothing() {
 
 #[test]
 fn what_runs_on_a_model_that_changes_or_goes_is_finished_there() {
-    let config = |settings: &str| format!("models: {{ tiny: {} }}\nnodes: []", tiny(settings));
+    let config =
+        |settings: &str| format!("models: {{ tiny: {} }}\ncoalesce: {{ mode: \"off\" }}", tiny(settings));
     let server = Server::start(&config("parallel: 2"));
     let begin = || {
         let mut stream = server.post("/api/generate", &ask("tiny", LONG));

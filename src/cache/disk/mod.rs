@@ -156,9 +156,7 @@ impl Disk {
 /// Runs what talks to redb: it asserts what only a damaged file can violate, which is the file's fault and not the end of the thread.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    worked.unwrap_or_else(|_| {
-        Err(Fault::Other(redb::Error::Corrupted("it cannot be made sense of".to_owned())))
-    })
+    worked.unwrap_or_else(|_| Err(redb::Error::Corrupted("it cannot be made sense of".to_owned()).into()))
 }
 
 #[async_trait]

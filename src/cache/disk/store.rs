@@ -41,7 +41,7 @@ pub(super) enum Fault {
     Full,
     /// Anything else.
     #[error("{0}")]
-    Other(redb::Error),
+    Other(Box<redb::Error>),
 }
 
 impl<E: Into<redb::Error>> From<E> for Fault {
@@ -49,7 +49,7 @@ impl<E: Into<redb::Error>> From<E> for Fault {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match error.into() {
             redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded) => Self::Full,
-            other => Self::Other(other),
+            other => Self::Other(Box::new(other)),
         }
     }
 }
@@ -57,15 +57,13 @@ impl<E: Into<redb::Error>> From<E> for Fault {
 impl From<Fault> for Unusable {
     fn from(fault: Fault) -> Self {
         use std::io::ErrorKind::{InvalidData, StorageFull, UnexpectedEof};
-        match fault {
-            Fault::Full => Self::Io(StorageFull.into()),
-            Fault::Other(redb::Error::DatabaseAlreadyOpen) => Self::Taken,
-            Fault::Other(redb::Error::PreviousIo) => Self::Io(std::io::ErrorKind::Other.into()),
+        let Fault::Other(error) = fault else { return Self::Io(StorageFull.into()) };
+        match *error {
+            redb::Error::DatabaseAlreadyOpen => Self::Taken,
+            redb::Error::PreviousIo => Self::Io(std::io::ErrorKind::Other.into()),
             // As redb calls a file that is none, or too short.
-            Fault::Other(redb::Error::Io(error)) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
-                Self::Io(error)
-            }
-            Fault::Other(other) => Self::Damaged(other.to_string()),
+            redb::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => Self::Io(error),
+            other => Self::Damaged(other.to_string()),
         }
     }
 }
@@ -101,7 +99,7 @@ impl Store {
     }
 
     fn database(&self) -> Result<&Database, Fault> {
-        self.0.as_ref().ok_or(Fault::Other(redb::Error::PreviousIo))
+        self.0.as_ref().ok_or_else(|| redb::Error::PreviousIo.into())
     }
 
     /// What is in it, the oldest first.

@@ -17,6 +17,9 @@ use crate::generation::Key;
 /// Entries of one commit: enough that a commit's cost is spread, few enough that the space they need before that of others is free again
 /// is a small part of the file.
 const BATCH: usize = 32;
+/// The part of the file that one commit may write: the space of what it throws away is free only for those after it, and a file without
+/// free space doubles.
+const COMMIT_PART: u64 = 32;
 /// How often it looks for what has expired, and whether a file that could not be used can be.
 const SWEEP: Duration = Duration::from_secs(30);
 /// The largest record, and the part of the file that it may be: what is larger is rare, and pushes out many others.
@@ -73,7 +76,10 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
             Order::Sync(told) => synced.push(told),
         }
     }
-    let is_committed = commit(shelf, puts, removals);
+    let mut is_committed = true;
+    for puts in portions(puts, shelf.limit / COMMIT_PART) {
+        is_committed &= commit(shelf, puts, std::mem::take(&mut removals));
+    }
     if !is_committed && purged.iter().any(|(_, count)| *count > 0) {
         discard(shelf);
     }
@@ -83,6 +89,22 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
     }
     #[cfg(test)]
     synced.into_iter().for_each(|told| told.send(()).unwrap_or_default());
+}
+
+/// The same in portions that cost no more than `most` unless they are single records; at least one portion.
+fn portions(puts: Vec<(Key, Row, Vec<u8>)>, most: u64) -> Vec<Vec<(Key, Row, Vec<u8>)>> {
+    let (mut portions, mut cost) = (vec![Vec::new()], 0);
+    for put in puts {
+        cost += put.1.cost;
+        match portions.last_mut() {
+            Some(last) if last.is_empty() || cost <= most => last.push(put),
+            _ => {
+                cost = put.1.cost;
+                portions.push(vec![put]);
+            }
+        }
+    }
+    portions
 }
 
 fn record(shelf: &Shelf, entry: &Entry) -> Option<(Key, Row, Vec<u8>)> {
