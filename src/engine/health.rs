@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use crate::generation::seam::{Health, Model, Sandbox, Settings, SnapshotCounts, State};
+use crate::generation::seam::{Device, Health, Model, Sandbox, Settings, SnapshotCounts, State};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Status {
     pub fn health(&self) -> Health {
         let (mut health, last_decode) = self.with(|inner| (inner.health.clone(), inner.last_decode));
         health.last_decode_ms = last_decode.map(|at| at.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
-        health.resident_bytes = resident_bytes();
+        (health.resident_bytes, health.private_bytes) = memory();
         health.work = work();
         health
     }
@@ -44,13 +44,14 @@ impl Status {
     }
 
     /// The model is loaded.
-    pub fn ready(&self, model: Model, device_bytes: u64) {
+    pub fn ready(&self, model: Model, device_bytes: u64, devices: Vec<Device>) {
         self.with(|inner| {
             let health = &mut inner.health;
             health.progress = 1.0;
             health.free = model.parallel as usize;
             health.kv_total = model.cells;
             health.device_bytes = device_bytes;
+            health.devices = devices;
             health.model = Some(model);
             if health.state == State::Loading {
                 health.state = State::Ready;
@@ -124,7 +125,6 @@ impl Status {
     }
 }
 
-/// Resident memory of this process; 0 where the system does not say.
 /// Milliseconds that all threads have computed, and how often one had to wait for a page of a file.
 fn work() -> u64 {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0 };
@@ -132,11 +132,14 @@ fn work() -> u64 {
     u64::try_from(computed + usage.major_page_faults()).unwrap_or(0)
 }
 
-fn resident_bytes() -> u64 {
+/// Resident memory of this process, and the part of it that is no file's; 0 where the system does not say.
+fn memory() -> (u64, u64) {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let mut pages = statm.split_whitespace().skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    pages * u64::try_from(page).unwrap_or(4096)
+    let bytes = |pages: u64| pages * u64::try_from(page).unwrap_or(4096);
+    (bytes(resident), bytes(resident.saturating_sub(shared)))
 }
 
 #[cfg(test)]
@@ -148,7 +151,7 @@ mod tests {
         let status = Status::default();
         assert_eq!(status.health().state, State::Loading);
         status.stopping();
-        status.ready(Model { parallel: 2, cells: 16, ..Model::default() }, 0);
+        status.ready(Model { parallel: 2, cells: 16, ..Model::default() }, 0, Vec::new());
         let health = status.health();
         assert_eq!((health.state, health.kv_total), (State::Stopping, 16));
     }
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn busy_and_free_add_up_to_the_sequences() {
         let status = Status::default();
-        status.ready(Model { parallel: 4, ..Model::default() }, 0);
+        status.ready(Model { parallel: 4, ..Model::default() }, 0, Vec::new());
         status.occupied(1, 77);
         let health = status.health();
         assert_eq!((health.busy, health.free, health.kv_used), (1, 3, 77));

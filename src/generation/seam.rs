@@ -17,7 +17,7 @@
 mod health;
 mod settings;
 
-pub use health::{Backend, Confinement, Health, Model, Sandbox, SnapshotCounts, State};
+pub use health::{Backend, Confinement, Device, Health, Model, Sandbox, SnapshotCounts, State};
 use serde::{Deserialize, Serialize};
 pub use settings::{
     Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
