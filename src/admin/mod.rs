@@ -1,6 +1,7 @@
 //! The admin port: liveness, readiness, metrics and status, for orchestrators and people, and what they can have done. What it
 //! shows and does is handed in.
 
+mod models;
 mod nodes;
 mod register;
 mod reload;
@@ -10,6 +11,7 @@ mod settings;
 mod snapshot;
 mod status;
 
+pub use models::models;
 pub use nodes::Nodes;
 pub use register::{Entry, NotRegistered, Registrar};
 pub use reload::{NotReloaded, Reload};

@@ -89,6 +89,7 @@ mod tests {
         let state = AdminState {
             metrics: Arc::new(Metrics::new().unwrap()),
             readiness: Arc::new(|| Ok(())),
+            models: Arc::new(|| serde_json::Value::Null),
             status: Arc::new(|| serde_json::Value::Null),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
             reload: Arc::new(|| Ok(Vec::new())),

@@ -40,6 +40,8 @@ mod load;
 #[cfg(feature = "engine")]
 mod metrics;
 #[cfg(feature = "engine")]
+mod model_cache;
+#[cfg(feature = "engine")]
 mod nodes;
 #[cfg(feature = "engine")]
 mod ollama_api;
