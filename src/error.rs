@@ -95,6 +95,14 @@ pub enum Error {
         /// What the worker or the supervisor says.
         reason: String,
     },
+    /// There is not enough memory for the model at the moment.
+    #[error("there is no room for model '{model}' at the moment: {reason}")]
+    NoRoom {
+        /// The configured name.
+        model: String,
+        /// With the numbers.
+        reason: String,
+    },
     /// The load made no progress for `load_timeout`.
     #[error("timed out waiting for model '{model}' to load")]
     LoadTimeout {
@@ -205,6 +213,7 @@ impl Error {
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::LoadTimeout { .. }
+            | Self::NoRoom { .. }
             | Self::NoNode { .. }
             | Self::NodesShut { .. }
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -242,6 +251,7 @@ impl Error {
             Self::QueueTimeout { .. } => "queue_timeout",
             Self::LoadFailed { .. } => "load_failed",
             Self::LoadTimeout { .. } => "load_timeout",
+            Self::NoRoom { .. } => "no_room",
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest => "invalid_request",
                 FailureCode::ContextLength => "context_length_exceeded",
@@ -289,7 +299,9 @@ impl Error {
             Self::QueueFull { retry_after } => Some(*retry_after),
             Self::NodesShut { retry_after, .. } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::QueueTimeout { .. } | Self::ShuttingDown => Some(Duration::from_secs(1)),
-            Self::LoadTimeout { .. } | Self::NoNode { .. } => Some(Duration::from_secs(5)),
+            Self::LoadTimeout { .. } | Self::NoRoom { .. } | Self::NoNode { .. } => {
+                Some(Duration::from_secs(5))
+            }
             Self::Node(Failure { code: FailureCode::Unavailable, .. }) => Some(Duration::from_secs(1)),
             _ => None,
         }

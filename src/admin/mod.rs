@@ -2,6 +2,7 @@
 //! shows and does is handed in.
 
 mod cache;
+mod models;
 mod nodes;
 mod register;
 mod reload;
@@ -12,6 +13,7 @@ mod snapshot;
 mod status;
 
 pub use cache::{Kept, kept};
+pub use models::models;
 pub use nodes::Nodes;
 pub use register::{Entry, NotRegistered, Registrar};
 pub use reload::{NotReloaded, Reload};

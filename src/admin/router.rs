@@ -26,6 +26,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// For `/readyz`: `Err` says in words why requests should go elsewhere.
     pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// For `/admin/v1/models`.
+    pub models: Arc<dyn Fn() -> Value + Send + Sync>,
     /// For `/admin/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Who may change something.
@@ -63,6 +65,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/cache/save", get(cache::save))
         .route("/admin/v1/cache/load", post(cache::load).layer(DefaultBodyLimit::max(cache::LARGEST)))
         .route("/admin/v1/decisions", get(nodes::decisions))
+        .route("/admin/v1/models", get(models))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))
@@ -83,6 +86,10 @@ async fn metrics(State(state): State<AdminState>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, &cause.to_string()),
     }
+}
+
+async fn models(State(state): State<AdminState>) -> Json<Value> {
+    Json((state.models)())
 }
 
 async fn status(State(state): State<AdminState>) -> Json<Value> {
@@ -169,6 +176,7 @@ mod tests {
             kept: cache::tests::nothing(&metrics),
             metrics,
             readiness: Arc::new(move || readiness.clone()),
+            models: Arc::new(|| json!({ "models": [] })),
             status: Arc::new(|| json!({ "version": "1" })),
             access: Arc::new(Access::new(Vec::new(), [127, 0, 0, 1].into())),
             reload: Arc::new(|| Err(NotReloaded::NeedsRestart(vec!["listen: 1 -> 2".to_owned()]))),

@@ -93,6 +93,7 @@ mod tests {
             kept: crate::admin::cache::tests::nothing(&metrics),
             metrics,
             readiness: Arc::new(|| Ok(())),
+            models: Arc::new(|| serde_json::Value::Null),
             status: Arc::new(|| serde_json::Value::Null),
             access: Arc::new(Access::new(Vec::new(), address.ip())),
             reload: Arc::new(|| Ok(Vec::new())),

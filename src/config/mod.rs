@@ -46,7 +46,7 @@ use crate::library::{BUILTIN_DEMO, ModelConfig};
 use crate::node::{HealthConfig, NodeConfig};
 use crate::routing::RoutingConfig;
 use crate::telemetry::LogConfig;
-use crate::worker::WorkersConfig;
+use crate::worker::{MemoryConfig, WorkersConfig};
 use tree::{Data, Entry, Node};
 
 /// The whole configuration; `conf/arriero.yaml` explains every key. Made by [`load`] or [`Config::default`].
@@ -81,6 +81,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// How workers are run.
     pub workers: WorkersConfig,
+    /// What models may take of memory.
+    pub memory: MemoryConfig,
     /// Where nodes that are registered while running are kept; see [`state_dir`].
     pub state: Option<PathBuf>,
     /// What clients may take.
@@ -114,6 +116,7 @@ impl Default for Config {
             cache: CacheConfig::default(),
             queue: QueueConfig::default(),
             workers: WorkersConfig::default(),
+            memory: MemoryConfig::default(),
             state: None,
             limits: LimitsConfig::default(),
             passthrough: None,

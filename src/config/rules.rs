@@ -21,6 +21,7 @@ pub fn faults(config: &Config, tree: &Node) -> Vec<Problem> {
     }
     report.section(&Path::keys(["queue"]), config.queue.faults());
     report.section(&Path::keys(["workers"]), config.workers.faults());
+    report.section(&Path::keys(["memory"]), config.memory.faults());
     report.section(&Path::keys(["retry"]), config.retry.faults());
     report.section(&Path::keys(["coalesce"]), config.coalesce.faults());
     report.section(&Path::keys(["cache"]), config.cache.faults());

@@ -131,6 +131,7 @@ mod tests {
         }
         let supervisor = Arc::new(Supervisor::new(
             Default::default(),
+            Default::default(),
             Arc::clone(&library),
             Arc::clone(&pool),
             Arc::clone(&metrics),

@@ -10,7 +10,7 @@ use llama_cpp_sys_2::{
     ggml_backend_reg_get_proc_address, ggml_backend_reg_name, ggml_backend_reg_t,
 };
 
-use crate::generation::seam::Backend;
+use crate::generation::seam::{Backend, Device};
 
 /// Makes llama.cpp usable in this process. Once per process.
 pub fn initialise() -> Result<LlamaBackend, String> {
@@ -48,14 +48,23 @@ pub fn describe() -> Backend {
     }
 }
 
-/// Bytes in use on all GPUs together, whoever uses them.
-pub fn device_bytes_used() -> u64 {
+/// Bytes in use on these GPUs together, whoever uses them.
+pub fn used(gpus: &[Device]) -> u64 {
+    gpus.iter().map(|gpu| gpu.total.saturating_sub(gpu.free)).sum()
+}
+
+/// The GPUs there are, and what is free on each now.
+pub fn gpus() -> Vec<Device> {
     let gpu = [LlamaBackendDeviceType::Gpu, LlamaBackendDeviceType::IntegratedGpu];
     let devices = list_llama_ggml_backend_devices().into_iter();
-    let used = devices
-        .filter(|device| gpu.contains(&device.device_type))
-        .map(|device| device.memory_total.saturating_sub(device.memory_free) as u64);
-    used.sum()
+    let devices = devices.filter(|device| gpu.contains(&device.device_type));
+    devices
+        .map(|device| Device {
+            name: device.name,
+            total: device.memory_total as u64,
+            free: device.memory_free as u64,
+        })
+        .collect()
 }
 
 /// The features of the CPU backend that are on.

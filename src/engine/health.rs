@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use crate::generation::seam::{Model, Sandbox, Settings, SnapshotCounts, State, Vitals};
+use crate::generation::seam::{Device, Model, Sandbox, Settings, SnapshotCounts, State, Vitals};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Status {
     pub fn vitals(&self) -> Vitals {
         let (mut vitals, last_decode) = self.with(|inner| (inner.vitals.clone(), inner.last_decode));
         vitals.last_decode_ms = last_decode.map(|at| at.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
-        vitals.resident_bytes = resident_bytes();
+        (vitals.resident_bytes, vitals.private_bytes) = memory();
         vitals.work = work();
         vitals
     }
@@ -44,13 +44,14 @@ impl Status {
     }
 
     /// The model is loaded.
-    pub fn ready(&self, model: Model, device_bytes: u64) {
+    pub fn ready(&self, model: Model, device_bytes: u64, devices: Vec<Device>) {
         self.with(|inner| {
             let vitals = &mut inner.vitals;
             vitals.progress = 1.0;
             vitals.free = model.parallel as usize;
             vitals.kv_total = model.cells;
             vitals.device_bytes = device_bytes;
+            vitals.devices = devices;
             vitals.model = Some(model);
             if vitals.state == State::Loading {
                 vitals.state = State::Ready;
@@ -131,12 +132,14 @@ fn work() -> u64 {
     u64::try_from(computed + usage.major_page_faults()).unwrap_or(0)
 }
 
-/// Resident memory of this process; 0 where the system does not say.
-fn resident_bytes() -> u64 {
+/// Resident memory of this process, and the part of it that is no file's; 0 where the system does not say.
+fn memory() -> (u64, u64) {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let mut pages = statm.split_whitespace().skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    pages * u64::try_from(page).unwrap_or(4096)
+    let bytes = |pages: u64| pages * u64::try_from(page).unwrap_or(4096);
+    (bytes(resident), bytes(resident.saturating_sub(shared)))
 }
 
 #[cfg(test)]
@@ -148,7 +151,7 @@ mod tests {
         let status = Status::default();
         assert_eq!(status.vitals().state, State::Loading);
         status.stopping();
-        status.ready(Model { parallel: 2, cells: 16, ..Model::default() }, 0);
+        status.ready(Model { parallel: 2, cells: 16, ..Model::default() }, 0, Vec::new());
         let vitals = status.vitals();
         assert_eq!((vitals.state, vitals.kv_total), (State::Stopping, 16));
     }
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn busy_and_free_add_up_to_the_sequences() {
         let status = Status::default();
-        status.ready(Model { parallel: 4, ..Model::default() }, 0);
+        status.ready(Model { parallel: 4, ..Model::default() }, 0, Vec::new());
         status.occupied(1, 77, 70);
         let vitals = status.vitals();
         assert_eq!((vitals.busy, vitals.free, vitals.kv_used, vitals.kv_busy), (1, 3, 77, 70));

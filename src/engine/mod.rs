@@ -228,7 +228,7 @@ fn compute(
     let status = &worker.status;
     let backend = backend::initialise()?;
     status.computes_with(describe());
-    let device_bytes_before = backend::device_bytes_used();
+    let device_bytes_before = backend::used(&backend::gpus());
     let progress = {
         let (status, stops) = (status.clone(), stops.clone());
         move |part| {
@@ -243,9 +243,10 @@ fn compute(
     }
     let model = Arc::new(loaded?);
     let ready = |commands| {
-        let device_bytes = backend::device_bytes_used().saturating_sub(device_bytes_before);
+        let devices = backend::gpus();
+        let device_bytes = backend::used(&devices).saturating_sub(device_bytes_before);
         worker.engine.set(Engine { model: model.clone(), commands }).ok();
-        status.ready(model.facts.clone(), device_bytes);
+        status.ready(model.facts.clone(), device_bytes, devices);
     };
     if model.pools() {
         let mut embedder = Embedder::new(&model, status)?;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use settings::{
     Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
 };
-pub use vitals::{Backend, Confinement, Model, Sandbox, SnapshotCounts, State, Vitals};
+pub use vitals::{Backend, Confinement, Device, Model, Sandbox, SnapshotCounts, State, Vitals};
 
 use super::Failure;
 

@@ -70,6 +70,8 @@ pub enum Error {
 pub enum Detail {
     /// No array of more than five entries.
     Brief,
+    /// The same, but for arrays of numbers that can be one for each layer.
+    Layers,
     /// Every array, as far as memory allows.
     Full,
 }

@@ -12,6 +12,8 @@ use super::{Detail, Error};
 
 /// Longer arrays are of no use to most who read about a model, so only their presence is kept.
 const MAX_ARRAY: u64 = 5;
+/// llama.cpp's `LLAMA_MAX_LAYERS`.
+const MAX_LAYERS: u64 = 512;
 /// Elements of longer arrays that are kept in full detail, all arrays together: three times what the largest vocabulary has
 /// with its scores, types and merges. An element takes some 50 bytes of memory, however few it has in the file.
 pub(super) const MAX_ELEMENTS: u64 = 4 << 20;
@@ -71,6 +73,8 @@ pub(super) struct Pairs {
     hasher: RandomState,
     /// How many more elements may be kept of long arrays.
     elements: u64,
+    /// Arrays of so many numbers are kept in any case.
+    longest: u64,
 }
 
 impl Pairs {
@@ -84,6 +88,7 @@ impl Pairs {
             tokens: HashSet::new(),
             hasher: RandomState::new(),
             elements: if detail == Detail::Full { MAX_ELEMENTS } else { 0 },
+            longest: if detail == Detail::Layers { MAX_LAYERS } else { MAX_ARRAY },
         };
         for _ in 0..count {
             pairs.pair(reader)?;
@@ -134,7 +139,8 @@ impl Pairs {
         };
         reader.check_count(count, size, WHAT)?;
         let is_vocabulary = key == "tokenizer.ggml.tokens";
-        if count <= MAX_ARRAY || count <= self.elements {
+        let is_short = count <= if of == kind::STRING { MAX_ARRAY } else { self.longest };
+        if is_short || count <= self.elements {
             self.elements = self.elements.saturating_sub(count);
             let values: Vec<_> = (0..count).map(|_| scalar(reader, of)).collect::<Result<_, _>>()?;
             if is_vocabulary {

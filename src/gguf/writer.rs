@@ -44,6 +44,17 @@ impl Writer {
         self.pair(key, kind::ARRAY, &bytes)
     }
 
+    pub(crate) fn flag(self, key: &str, value: bool) -> Self {
+        self.pair(key, kind::BOOL, &[value.into()])
+    }
+
+    pub(crate) fn u32s(self, key: &str, values: &[u32]) -> Self {
+        let mut bytes = kind::U32.to_le_bytes().to_vec();
+        bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        self.pair(key, kind::ARRAY, &bytes)
+    }
+
     /// A tensor of zeroes, behind those before it.
     pub(crate) fn tensor(self, name: &str, kind: u32, shape: &[u64]) -> Self {
         let of = Type::find(kind).unwrap();
@@ -66,15 +77,22 @@ impl Writer {
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
+        let data = self.data;
+        let mut file = self.head();
+        if data > 0 {
+            file.resize(file.len().next_multiple_of(32) + data as usize, 0);
+        }
+        file
+    }
+
+    /// The file up to where the data of its tensors begins.
+    pub(crate) fn head(self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
         file.extend(3_u32.to_le_bytes());
         file.extend(self.tensor_count.to_le_bytes());
         file.extend(self.pair_count.to_le_bytes());
         file.extend(self.pairs);
         file.extend(self.tensors);
-        if self.data > 0 {
-            file.resize(file.len().next_multiple_of(32) + self.data as usize, 0);
-        }
         file
     }
 }

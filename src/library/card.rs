@@ -51,7 +51,7 @@ pub(super) fn read(
 ) -> Result<ModelCard, String> {
     let (size, modified, header) = open(path, detail)?;
     let tensors = match detail {
-        Detail::Brief => Vec::new(),
+        Detail::Brief | Detail::Layers => Vec::new(),
         Detail::Full => tensors(&header),
     };
     let card = ModelCard { tensors, ..describe(name, config, path, size, modified, header) };

@@ -53,6 +53,7 @@ impl Heart {
             std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let supervisor = Arc::new(Supervisor::new(
             config.workers.clone(),
+            config.memory.clone(),
             Arc::clone(&library),
             Arc::clone(&pool),
             Arc::clone(&metrics),
@@ -109,6 +110,7 @@ impl Heart {
 
     pub(super) fn admin(&self, address: SocketAddr, reloader: &Arc<Reloader>) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
+        let told = Arc::clone(&self.supervisor);
         let (supervisor, started) = (Arc::clone(&self.supervisor), Instant::now());
         let (reloader, registrar) = (Arc::clone(reloader), Arc::clone(reloader) as Arc<dyn admin::Registrar>);
         AdminState {
@@ -120,6 +122,7 @@ impl Heart {
             kept: admin::kept(&self.dispatch),
             nodes: Arc::clone(&self.dispatch) as Arc<dyn admin::Nodes>,
             change_settings: admin::change_settings(Arc::clone(&self.dispatch)),
+            models: Arc::new(move || admin::models(&told)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
             save_snapshot: admin::save_snapshot(Arc::clone(&self.dispatch)),
         }

@@ -67,7 +67,11 @@ pub struct Metrics {
     pub model_loaded: IntGaugeVec,
     /// `{model}`.
     pub model_load: HistogramVec,
-    /// `{reason}`: `idle`, `manual`, `limit`.
+    /// `{device, kind}`: what workers take. Kind is `mapped`, `private` or `reserved` on the `host`, `all` on the `gpu`.
+    pub memory: IntGaugeVec,
+    /// `{device}`: what they may take.
+    pub memory_budget: IntGaugeVec,
+    /// `{reason}`: `idle`, `manual`, `limit`, `memory`.
     pub model_evictions: IntCounterVec,
     /// `{reason}`: `exited`, `killed`, `unresponsive`.
     pub worker_restarts: IntCounterVec,
@@ -213,6 +217,8 @@ impl Metrics {
             )?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,
             model_load: histogram(r, "model_load_seconds", "Spawn to ready.", LATENCY, &["model"])?,
+            memory: gauge(r, "memory_bytes", "Memory that models take.", &["device", "kind"])?,
+            memory_budget: gauge(r, "memory_budget_bytes", "Memory that models may take.", &["device"])?,
             model_evictions: counter(r, "model_evictions_total", "Models unloaded.", &["reason"])?,
             worker_restarts: counter(r, "worker_restarts_total", "Workers replaced.", &["reason"])?,
             kv_used: register(

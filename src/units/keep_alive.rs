@@ -8,7 +8,8 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// How long a model stays loaded after its last request, as `keep_alive` says it: a Go duration, or a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The longer, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeepAlive {
     /// Unload as soon as it is idle.
     Unload,

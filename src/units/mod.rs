@@ -5,6 +5,7 @@ pub mod folder;
 mod keep_alive;
 pub mod line;
 pub mod range;
+pub mod share;
 pub mod size;
 
 pub use keep_alive::{GoDurationError, KeepAlive, parse_go_duration};

@@ -42,6 +42,15 @@ pub fn format(bytes: u64) -> String {
     exact.map_or_else(|| "0B".to_owned(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
+/// For people: `9.5 GiB`, `312.4 MiB`, `17 B`.
+pub fn rounded(bytes: u64) -> String {
+    let unit = UNITS[..4].iter().find(|(_, unit)| bytes >= *unit);
+    match unit {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// Reads a size.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     deserializer.deserialize_any(Reader)
@@ -101,6 +110,12 @@ mod tests {
         for text in ["", "GiB", "-1", "1.5.5MB", "8G", "8 Gigs", "99999999TiB", ".5MB", "1.MB", "5%"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn people_get_one_digit_behind_the_point() {
+        let rounded = [0, 1023, 1536, 327_577_600, 19 << 29].map(rounded);
+        assert_eq!(rounded, ["0 B", "1023 B", "1.5 KiB", "312.4 MiB", "9.5 GiB"]);
     }
 
     proptest! {

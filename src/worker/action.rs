@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::memory::Ledger;
 use crate::error::Error;
 use crate::generation::seam::{SnapshotCounts, Vitals};
 use crate::library::Model;
@@ -45,6 +46,14 @@ pub(super) struct Exit {
     pub(super) reason: String,
 }
 
+impl Exit {
+    /// Whether the worker said that memory ran out; a kill by the kernel for the same reason looks like any other.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        let reason = self.reason.to_lowercase();
+        ["not enough memory", "out of memory"].iter().any(|words| reason.contains(words))
+    }
+}
+
 /// How a worker that should have stayed ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -74,8 +83,10 @@ pub(super) enum Eviction {
     Idle,
     /// A request said so.
     Manual,
-    /// To make room for another.
+    /// To make room for another, as `workers.max_loaded` has it.
     Limit,
+    /// The same, as memory has it.
+    Memory,
     /// The configuration has it no longer, or otherwise.
     Changed,
 }
@@ -87,6 +98,7 @@ impl Eviction {
             Self::Idle => "idle",
             Self::Manual => "manual",
             Self::Limit => "limit",
+            Self::Memory => "memory",
             Self::Changed => "changed",
         }
     }
@@ -104,6 +116,8 @@ pub(super) enum Action {
     Withdraw(Start),
     /// For log and metrics: a worker became ready, that long after its spawn.
     Loaded(Start, Duration),
+    /// For the log: a model cannot come into memory.
+    Refused(Arc<Model>, Error),
     /// For the log: a worker did not become ready.
     LoadFailed(Start, Error),
     /// For log and metrics: a worker is gone that was ready, or that was killed on its way there and is tried once more.
@@ -112,4 +126,8 @@ pub(super) enum Action {
     Snapshots(Arc<Model>, SnapshotCounts),
     /// For log and metrics: a model is being unloaded.
     Evicted(Arc<Model>, Eviction),
+    /// Find out what a worker of this model will take.
+    Weigh(Arc<Model>),
+    /// What was measured has changed and is to be kept.
+    Remember(Ledger),
 }

@@ -14,11 +14,18 @@ use crate::units::{KeepAlive, duration};
 pub struct WorkersConfig {
     /// How long a model stays in memory after its last request, where neither model nor request says.
     pub keep_alive: KeepAlive,
+    /// The least and the most that a request can ask for.
+    pub keep_alive_min: KeepAlive,
+    /// See [`WorkersConfig::keep_alive_min`].
+    pub keep_alive_max: KeepAlive,
     /// A load that makes no progress for this long is given up; zero: never.
     #[serde(with = "duration")]
     pub load_timeout: Duration,
-    /// Models in memory at once; 0: [`WorkersConfig::AUTO_LOADED`].
+    /// Models in memory at once; 0: as many as fit, see [`WorkersConfig::loaded_limit`].
     pub max_loaded: usize,
+    /// Load what was in memory at the last shutdown, as far as it fits. Off by default: after a crash that would be loaded again
+    /// which may have been the reason.
+    pub warm_start: bool,
     /// From SIGTERM to SIGKILL.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
@@ -43,8 +50,11 @@ impl Default for WorkersConfig {
     fn default() -> Self {
         Self {
             keep_alive: KeepAlive::For(Duration::from_secs(5 * 60)),
+            keep_alive_min: KeepAlive::Unload,
+            keep_alive_max: KeepAlive::Forever,
             load_timeout: Duration::from_secs(5 * 60),
             max_loaded: 0,
+            warm_start: false,
             stop_timeout: Duration::from_secs(10),
             probe_interval: Duration::from_secs(1),
             restart_backoff: Duration::from_millis(500),
@@ -57,12 +67,16 @@ impl Default for WorkersConfig {
 }
 
 impl WorkersConfig {
-    /// What `max_loaded: 0` means, as in Ollama on one device.
+    /// What `max_loaded: 0` means where bytes are not counted, as in Ollama on one device.
     pub const AUTO_LOADED: usize = 3;
 
     /// Models in memory at once.
-    pub fn loaded_limit(&self) -> usize {
-        if self.max_loaded == 0 { Self::AUTO_LOADED } else { self.max_loaded }
+    pub fn loaded_limit(&self, counts_bytes: bool) -> usize {
+        match self.max_loaded {
+            0 if counts_bytes => usize::MAX,
+            0 => Self::AUTO_LOADED,
+            limit => limit,
+        }
     }
 
     /// What is wrong, with the key it is wrong with.
@@ -82,6 +96,11 @@ impl WorkersConfig {
                     duration::format(self.restart_backoff)
                 ),
             ));
+        }
+        if self.keep_alive_max < self.keep_alive_min {
+            let least = self.keep_alive_min;
+            faults
+                .push(("keep_alive_max", format!("must not be less than keep_alive_min, which is {least}")));
         }
         faults.extend(self.snapshots.fault().map(|fault| ("snapshots", fault)));
         if self.runtime_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {

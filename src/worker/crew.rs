@@ -7,14 +7,18 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
 use super::action::{Ending, Exit, Instruction, Start};
+use super::memory::{self, Weight};
 use super::shared::{Order, Shared};
 use super::tend::{self, Manner};
+use crate::library::Model;
 
 /// One task per worker.
 pub(super) struct Crew {
     shared: Arc<Shared>,
     manner: Manner,
     tasks: JoinSet<Exit>,
+    /// Reads the headers of files.
+    weighing: JoinSet<()>,
     incarnations: HashMap<Id, u64>,
     instructions: HashMap<u64, mpsc::UnboundedSender<Instruction>>,
 }
@@ -25,6 +29,7 @@ impl Crew {
             shared,
             manner,
             tasks: JoinSet::new(),
+            weighing: JoinSet::new(),
             incarnations: HashMap::new(),
             instructions: HashMap::new(),
         }
@@ -37,6 +42,9 @@ impl Crew {
     pub(super) fn carry_out(&mut self, order: Order) {
         match order {
             Order::Spawn(start) => self.spawn(start),
+            Order::Weigh(model) => self.weigh(model),
+            // The run loop's own.
+            Order::Remember(_) => {}
             Order::Instruct(incarnation, instruction) => {
                 if let Some(instructions) = self.instructions.get(&incarnation) {
                     // Its task may have ended a moment ago; then there is nobody to instruct.
@@ -44,6 +52,25 @@ impl Crew {
                 }
             }
         }
+    }
+
+    fn weigh(&mut self, model: Arc<Model>) {
+        let shared = Arc::clone(&self.shared);
+        while self.weighing.try_join_next().is_some() {}
+        self.weighing.spawn_blocking(move || {
+            let weight = memory::weigh(&model);
+            match &weight {
+                Ok(Weight { host, .. }) => tracing::info!(
+                    model = model.name,
+                    mapped_bytes = host.mapped.values().sum::<u64>(),
+                    private_bytes = host.private,
+                    reserved_bytes = host.compute,
+                    "what a worker will take, by estimate"
+                ),
+                Err(reason) => tracing::debug!(model = model.name, reason, "a model cannot be weighed"),
+            }
+            shared.update(|residency, _| residency.weighed(&model, weight.ok()));
+        });
     }
 
     fn spawn(&mut self, start: Start) {

@@ -7,6 +7,8 @@
 mod action;
 mod config;
 mod crew;
+mod keeper;
+mod memory;
 mod probe;
 mod process;
 mod replica;
@@ -14,6 +16,7 @@ mod residency;
 mod resident;
 mod shared;
 mod snapshots;
+mod stake;
 mod tend;
 #[cfg(test)]
 mod tests;
@@ -23,10 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use config::WorkersConfig;
+pub use memory::MemoryConfig;
+pub use residency::Footprint;
 pub use snapshots::SnapshotsConfig;
 use tokio::sync::mpsc;
 
 use self::crew::Crew;
+use self::keeper::Keeper;
+use self::memory::{Ledger, Memory, Policy};
 use self::residency::Residency;
 use self::resident::{Answer, Resident};
 use self::shared::{Abandon, Order, Shared};
@@ -43,6 +50,10 @@ pub struct Supervisor {
     library: Arc<Library>,
     manner: Manner,
     shared: Arc<Shared>,
+    /// Where it is remembered what models take.
+    ledger: Option<PathBuf>,
+    warm_start: bool,
+    policy: Policy,
     /// Taken by [`Supervisor::run`].
     orders: Mutex<Option<mpsc::UnboundedReceiver<Order>>>,
 }
@@ -80,6 +91,7 @@ impl Supervisor {
     /// `runtime` is a private directory, with a short path, for the sockets.
     pub fn new(
         config: WorkersConfig,
+        memory: MemoryConfig,
         library: Arc<Library>,
         pool: Arc<Pool>,
         metrics: Arc<Metrics>,
@@ -87,10 +99,18 @@ impl Supervisor {
         runtime: PathBuf,
     ) -> Self {
         let (orders, receiver) = mpsc::unbounded_channel();
+        let ledger = memory.ledger(|name| std::env::var_os(name));
+        let remembered = ledger.as_deref().map(Ledger::load).unwrap_or_default();
+        let (manner, warm_start) = (Manner::new(&config, program), config.warm_start);
+        let policy = memory.policy;
+        let residency = Residency::new(config, runtime).within(Memory::new(memory, remembered));
         Self {
             library,
-            manner: Manner::new(&config, program),
-            shared: Arc::new(Shared::new(config, runtime, pool, metrics, orders)),
+            manner,
+            shared: Arc::new(Shared::new(residency, pool, metrics, orders)),
+            ledger,
+            warm_start,
+            policy,
             orders: Mutex::new(Some(receiver)),
         }
     }
@@ -104,21 +124,37 @@ impl Supervisor {
         };
         let _abandon = Abandon(&self.shared);
         let mut crew = Crew::new(Arc::clone(&self.shared), self.manner.clone());
+        let mut keeper = Keeper::new(self.ledger.clone());
         self.shared.update(|residency, now| {
             let models = self.library.configured();
             models.iter().filter(|m| m.config.preload).for_each(|model| residency.preload(model, now));
+            if self.warm_start {
+                let was_hot = |name: &str| models.iter().find(|model| model.name == name);
+                let hot: Vec<_> = residency.hot().iter().filter_map(|name| was_hot(name)).collect();
+                hot.into_iter().for_each(|model| residency.warm(model, now));
+            }
         });
         while !(self.shared.is_closed() && crew.is_empty()) {
             let wake = self.shared.schedule();
             tokio::select! {
-                Some(order) = orders.recv() => crew.carry_out(order),
+                Some(order) = orders.recv() => match order {
+                    Order::Remember(ledger) => keeper.keep(ledger),
+                    order => crew.carry_out(order),
+                },
                 Some((incarnation, exit)) = crew.next_gone() => {
                     self.shared.update(|residency, now| residency.gone(incarnation, exit, now));
                 }
                 () = tokio::time::sleep_until(wake) => self.shared.update(|_, _| ()),
+                () = keeper.kept() => {}
                 () = self.shared.rescheduled() => {}
             }
         }
+        while let Ok(order) = orders.try_recv() {
+            if let Order::Remember(ledger) = order {
+                keeper.keep(ledger);
+            }
+        }
+        keeper.finish().await;
     }
 
     /// Marks the model as in use. `keep_alive` replaces the value in force, `None` keeps it.
@@ -184,12 +220,25 @@ impl Supervisor {
         loaded.into_iter().map(|(_, loaded)| loaded).collect()
     }
 
+    /// What is known of the models in memory and those that wait for room, who would leave first first.
+    pub fn footprints(&self) -> Vec<Footprint> {
+        self.shared.update(|residency, now| residency.footprints(now))
+    }
+
+    /// The name of the policy that chooses who leaves.
+    pub fn policy(&self) -> &'static str {
+        self.policy.as_str()
+    }
+
     /// Stops every worker: SIGTERM, then SIGKILL after `deadline`. Returns when all are gone.
     pub async fn stop(&self, deadline: Duration) {
         let never_ran = self.take_orders().is_some();
-        self.shared.update(|residency, _| match never_ran {
+        self.shared.update(|residency, now| match never_ran {
             true => residency.abandon(),
-            false => residency.close(deadline),
+            false => {
+                residency.remember_hot(now);
+                residency.close(deadline);
+            }
         });
         self.shared.vacated().await;
     }

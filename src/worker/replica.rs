@@ -33,7 +33,7 @@ pub(super) struct Replica {
 
 enum Phase {
     Down,
-    Loading { start: Start, since: Instant, progress: f32, moved: Instant },
+    Loading { start: Start, since: Instant, progress: f32, moved: Instant, private: u64 },
     Ready(Box<Service>),
     Leaving { start: Start, why: Leaving },
 }
@@ -42,8 +42,12 @@ enum Phase {
 struct Service {
     start: Start,
     since: Instant,
+    /// From spawn to then.
+    took: Duration,
     /// Is in the pool.
     is_serving: bool,
+    /// Is to get no new requests.
+    is_hushed: bool,
     /// An exchange with it failed and no probe has cleared it yet.
     is_suspect: bool,
     misses: u32,
@@ -109,6 +113,50 @@ impl Replica {
         }
     }
 
+    /// What it took a worker that is ready to become so.
+    pub(super) fn took(&self) -> Duration {
+        match &self.phase {
+            Phase::Ready(service) => service.took,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How much of the model is in memory, where it is being loaded.
+    pub(super) fn progress(&self) -> Option<f32> {
+        match &self.phase {
+            Phase::Loading { progress, .. } => Some(*progress),
+            _ => None,
+        }
+    }
+
+    /// Bytes of its own that the worker was last seen to have, also before it was ready.
+    pub(super) fn private(&self) -> u64 {
+        match &self.phase {
+            Phase::Loading { private, .. } => *private,
+            Phase::Ready(service) => service.vitals.private_bytes,
+            Phase::Down | Phase::Leaving { .. } => 0,
+        }
+    }
+
+    /// Whether it does something for somebody.
+    pub(super) fn is_running(&self) -> bool {
+        self.start().is_some_and(|start| start.node.in_flight() > 0)
+    }
+
+    /// Gives the worker no new requests, or gives it some again.
+    pub(super) fn hush(&mut self, is_hushed: bool, out: &mut Vec<Action>) {
+        if let Phase::Ready(service) = &mut self.phase
+            && service.is_hushed != is_hushed
+        {
+            service.is_hushed = is_hushed;
+            if is_hushed {
+                service.withdraw(out);
+            } else if !service.is_suspect && service.vitals.state == State::Ready {
+                service.admit(out);
+            }
+        }
+    }
+
     /// Nothing runs here, and the hold-off has passed.
     pub(super) fn can_start(&self, now: Instant) -> bool {
         !self.is_live() && self.not_before.is_none_or(|end| end <= now)
@@ -137,7 +185,7 @@ impl Replica {
 
     pub(super) fn spawn(&mut self, start: Start, now: Instant, out: &mut Vec<Action>) {
         out.push(Action::Spawn(start.clone()));
-        self.phase = Phase::Loading { start, since: now, progress: 0.0, moved: now };
+        self.phase = Phase::Loading { start, since: now, progress: 0.0, moved: now, private: 0 };
     }
 
     /// Takes in what a look at the worker found.
@@ -149,13 +197,14 @@ impl Replica {
                 out.push(Action::Admit(start.clone()));
                 self.failed_loads = 0;
                 tell_snapshots(&start, SnapshotCounts::default(), &vitals, out);
-                self.phase = Phase::Ready(Box::new(Service::new(start, *vitals, now)));
+                self.phase = Phase::Ready(Box::new(Service::new(start, took, *vitals, now)));
             }
-            (Phase::Loading { progress, moved, .. }, Report::Vitals(vitals))
-                if vitals.progress > *progress =>
-            {
-                *progress = vitals.progress;
-                *moved = now;
+            (Phase::Loading { progress, moved, private, .. }, Report::Vitals(vitals)) => {
+                *private = vitals.private_bytes;
+                if vitals.progress > *progress {
+                    *progress = vitals.progress;
+                    *moved = now;
+                }
             }
             (Phase::Ready(service), Report::Vitals(vitals)) => {
                 service.answered(*vitals, now, out);
@@ -225,8 +274,10 @@ impl Replica {
                 *self = Self::new();
                 Fall::Planned
             }
-            // Killed once says nothing about the model; killed again (out of memory, say) does.
-            Phase::Loading { start, .. } if exit.ending == Ending::Killed && self.failed_loads == 0 => {
+            // Killed once says nothing about the model; killed again (out of memory, say) does. So it is where memory ran out.
+            Phase::Loading { start, .. }
+                if (exit.ending == Ending::Killed || exit.is_out_of_memory()) && self.failed_loads == 0 =>
+            {
                 self.failed_loads = 1;
                 self.died(start, exit, Duration::ZERO, now, config, out)
             }
@@ -283,11 +334,13 @@ impl Replica {
 }
 
 impl Service {
-    fn new(start: Start, vitals: Vitals, now: Instant) -> Self {
+    fn new(start: Start, took: Duration, vitals: Vitals, now: Instant) -> Self {
         Self {
             start,
             since: now,
+            took,
             is_serving: true,
+            is_hushed: false,
             is_suspect: false,
             misses: 0,
             busy_since: (vitals.busy > 0).then_some(now),
@@ -303,11 +356,8 @@ impl Service {
         self.busy_since = (vitals.busy > 0).then(|| self.busy_since.unwrap_or(now));
         // Somebody else may have told it to stop: then it takes nothing new, and its end is a death like any other.
         match (vitals.state, self.is_serving) {
-            (State::Ready, false) => {
-                self.is_serving = true;
-                out.push(Action::Admit(self.start.clone()));
-            }
-            (State::Ready, true) => {}
+            (State::Ready, false) if !self.is_hushed => self.admit(out),
+            (State::Ready, _) => {}
             _ => self.withdraw(out),
         }
         tell_snapshots(&self.start, self.vitals.snapshots, &vitals, out);
@@ -333,6 +383,12 @@ impl Service {
 
     fn unresponsive(&self, reason: &'static str, now: Instant) -> Leaving {
         Leaving::Unresponsive { lived: now.saturating_duration_since(self.since), reason }
+    }
+
+    fn admit(&mut self, out: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.is_serving, true) {
+            out.push(Action::Admit(self.start.clone()));
+        }
     }
 
     fn withdraw(&mut self, out: &mut Vec<Action>) {

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::usage::Footprint;
+pub(super) use self::usage::Usage;
 use super::WorkersConfig;
-use super::action::{Action, Eviction, Exit, Report};
+use super::action::{Action, Exit, Report};
+use super::memory::Memory;
 use super::replica::Replica;
 use super::resident::{Answer, Resident};
 use crate::error::Error;
@@ -21,21 +24,29 @@ pub(super) struct Residency {
     runtime: PathBuf,
     /// By edition: a model whose section has changed is another one, beside which the old one stays until nobody holds it.
     residents: BTreeMap<u64, Resident>,
+    memory: Memory,
     incarnations: u64,
     is_closing: bool,
     out: Vec<Action>,
 }
 
 impl Residency {
+    /// Memory is not counted; see [`Residency::within`].
     pub(super) fn new(config: WorkersConfig, runtime: PathBuf) -> Self {
         Self {
             config,
+            memory: Memory::unlimited(),
             runtime,
             residents: BTreeMap::new(),
             incarnations: 0,
             is_closing: false,
             out: Vec::new(),
         }
+    }
+
+    /// Within these limits.
+    pub(super) fn within(self, memory: Memory) -> Self {
+        Self { memory, ..self }
     }
 
     fn resident(&mut self, model: &Arc<Model>) -> &mut Resident {
@@ -95,14 +106,20 @@ impl Residency {
 
     /// One more request uses the model.
     pub(super) fn hold(&mut self, model: &Arc<Model>, keep_alive: Option<KeepAlive>) {
+        let (least, most) = (self.config.keep_alive_min, self.config.keep_alive_max);
         let resident = self.resident(model);
         resident.holds += 1;
-        resident.keep_alive = keep_alive.unwrap_or(resident.keep_alive);
+        if let Some(asked) = keep_alive {
+            resident.keep_alive = asked.max(least).min(most);
+        }
     }
 
     /// One request less.
     pub(super) fn release(&mut self, model: &Arc<Model>, now: Instant) {
-        self.resident(model).release(now);
+        let key = model.edition();
+        if let Some(resident) = self.residents.get_mut(&key) {
+            resident.release(&self.memory, now);
+        }
     }
 
     /// Whether the model can be used; see [`Resident::ask`].
@@ -115,7 +132,8 @@ impl Residency {
 
     /// Unloads the model once it is idle, if it is in memory or on its way there.
     pub(super) fn unload(&mut self, model: &Arc<Model>, now: Instant) {
-        self.resident(model).unload(now);
+        let least = self.config.keep_alive_min;
+        self.resident(model).unload(least, now);
     }
 
     /// An exchange with this node failed.
@@ -127,9 +145,11 @@ impl Residency {
 
     /// A look at a worker has a result; whether it serves now. Those of workers that are gone come to nothing.
     pub(super) fn report(&mut self, incarnation: u64, report: Report, now: Instant) -> bool {
-        let out = &mut self.out;
+        let (out, memory) = (&mut self.out, &mut self.memory);
         let mut residents = self.residents.values_mut();
-        residents.find_map(|resident| resident.report(incarnation, report.clone(), now, out)).unwrap_or(false)
+        let mut report =
+            |resident: &mut Resident| resident.report(incarnation, report.clone(), memory, now, out);
+        residents.find_map(&mut report).unwrap_or(false)
     }
 
     /// A worker is gone.
@@ -165,73 +185,24 @@ impl Residency {
         }
         self.residents.retain(|_, resident| !resident.is_over());
         if !self.is_closing {
-            let missing = self.start_wanted(now);
-            if missing > 0 && self.is_pinned_full() {
-                self.turn_away(now);
-            } else {
-                self.make_room(missing);
-            }
+            self.arrange(now);
         }
         std::mem::take(&mut self.out)
-    }
-
-    /// Starts what is wanted and has room, whoever asked first being first. Answers how many had no room.
-    fn start_wanted(&mut self, now: Instant) -> usize {
-        let limit = self.config.loaded_limit();
-        let mut room = limit.saturating_sub(self.residents.values().filter(|r| r.is_live()).count());
-        let mut missing = 0;
-        let mut waiting: Vec<_> = self.residents.values_mut().filter(|r| r.can_start(now)).collect();
-        waiting.sort_by_key(|resident| resident.wanted);
-        for resident in waiting {
-            if !resident.is_live() {
-                if room == 0 {
-                    missing += 1;
-                    continue;
-                }
-                room -= 1;
-            }
-            resident.fill(&self.runtime, &mut self.incarnations, now, &mut self.out);
-        }
-        missing
-    }
-
-    /// Sends idle models away until `count` places are or will be free; those with the shortest remaining life first.
-    /// Where all are busy this is tried again when one is not.
-    fn make_room(&mut self, count: usize) {
-        let leaving = self.residents.values().filter(|r| r.is_live() && !r.is_staying()).count();
-        for _ in leaving..count {
-            let idle = self.residents.values_mut().filter(|resident| resident.is_evictable());
-            let Some(first) = idle.min_by_key(|resident| (resident.expires().is_none(), resident.expires()))
-            else {
-                return;
-            };
-            first.evict(Eviction::Limit, &self.config, &mut self.out);
-        }
-    }
-
-    /// Every place is taken for good.
-    fn is_pinned_full(&self) -> bool {
-        let pinned = self.residents.values().filter(|r| r.is_live() && r.is_pinned());
-        pinned.count() >= self.config.loaded_limit()
-    }
-
-    /// Fails those who wait for a place that will never be free.
-    fn turn_away(&mut self, now: Instant) {
-        let config = &self.config;
-        let hopeless = self.residents.values_mut().filter(|r| r.can_start(now) && !r.is_live());
-        hopeless
-            .for_each(|resident| resident.fail("every place is taken by a pinned model".to_owned(), config));
     }
 
     /// When [`Residency::settle`] must be called again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let wakes = self.residents.values().flat_map(|resident| resident.next_wakes(&self.config));
-        wakes.filter(|wake| *wake > now).min()
+        wakes.chain(self.next_moves(now)).filter(|wake| *wake > now).min()
     }
 }
 
+mod arrange;
+#[cfg(test)]
+mod crowded;
 #[cfg(test)]
 mod retired;
+mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use super::WorkersConfig;
 use super::action::{Action, Eviction, Exit, Report, Start};
+use super::memory::{Memory, Need};
 use super::replica::{Fall, Replica};
+use super::stake::Stake;
 use crate::error::Error;
 use crate::library::Model;
 use crate::node::Node;
@@ -35,6 +37,8 @@ pub(super) struct Resident {
     pub(super) keep_alive: KeepAlive,
     /// Since when it should be in memory; `None`: nobody asks for it.
     pub(super) wanted: Option<Instant>,
+    /// What it has to do with memory.
+    pub(super) stake: Stake,
     /// Why it is not in memory, from the last failure until it is ready again.
     error: Option<Error>,
     /// Failures so far: whoever waits learns of those that happen while it waits.
@@ -62,6 +66,7 @@ impl Resident {
             idle_since: None,
             keep_alive: usual(&model, config),
             wanted: None,
+            stake: Stake::new(),
             error: None,
             failures: 0,
             changed: watch::Sender::new(()),
@@ -112,10 +117,33 @@ impl Resident {
         self.wanted.is_some() && self.replicas.iter().any(|replica| replica.can_start(now))
     }
 
+    /// In memory, and nothing of it is on its way there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_staying() && !self.replicas.iter().any(Replica::is_loading)
+    }
+
     /// In memory, and nobody would miss it right now.
     pub(super) fn is_evictable(&self) -> bool {
-        let is_settled = self.is_staying() && !self.replicas.iter().any(Replica::is_loading);
-        is_settled && self.holds == 0 && !self.is_pinned()
+        self.is_settled() && self.holds == 0 && !self.is_pinned()
+    }
+
+    /// Gets no new requests, and has none that runs: those that hold it wait until it is back.
+    pub(super) fn is_silent(&self) -> bool {
+        self.stake.is_hushed && !self.replicas.iter().any(Replica::is_running)
+    }
+
+    /// What all its workers claim; `None`: it was not weighed yet.
+    pub(super) fn need(&self) -> Option<Need> {
+        self.stake.need().map(|need| need.times(self.replicas.len() as u64))
+    }
+
+    /// Gives it no new requests, or gives it some again.
+    pub(super) fn hush(&mut self, is_hushed: bool, out: &mut Vec<Action>) {
+        if self.stake.is_hushed != is_hushed {
+            self.stake.is_hushed = is_hushed;
+            self.replicas.iter_mut().for_each(|replica| replica.hush(is_hushed, out));
+            self.notify();
+        }
     }
 
     /// Never leaves by itself.
@@ -146,15 +174,16 @@ impl Resident {
         relevant.filter_map(|replica| replica.next_wake(config.load_timeout)).chain(expiry)
     }
 
-    pub(super) fn release(&mut self, now: Instant) {
+    pub(super) fn release(&mut self, memory: &Memory, now: Instant) {
         self.holds = self.holds.saturating_sub(1);
+        self.stake.used(memory.clock, now);
         self.idle_since = Some(now);
     }
 
-    /// Leaves memory once it is idle, if it is there or on its way.
-    pub(super) fn unload(&mut self, now: Instant) {
+    /// Leaves memory once it is idle, or after `least`, if it is there or on its way.
+    pub(super) fn unload(&mut self, least: KeepAlive, now: Instant) {
         if self.wanted.is_some() {
-            self.keep_alive = KeepAlive::Unload;
+            self.keep_alive = least;
             self.idle_since.get_or_insert(now);
         }
     }
@@ -198,12 +227,24 @@ impl Resident {
         &mut self,
         incarnation: u64,
         report: Report,
+        memory: &mut Memory,
         now: Instant,
         out: &mut Vec<Action>,
     ) -> Option<bool> {
-        let replica = self.replica(incarnation)?;
-        let was_serving = replica.is_serving();
+        let place = self.replicas.iter().position(|replica| replica.has_incarnation(incarnation))?;
+        let (replica, stake) = (&mut self.replicas[place], &mut self.stake);
+        let (was_serving, was_ready) = (replica.is_serving(), replica.vitals().is_some());
         replica.report(report, now, out);
+        match replica.vitals() {
+            Some(health) if was_ready => stake.seen(health, memory),
+            Some(health) => {
+                stake.came(health, replica.took(), memory, now);
+                out.push(Action::Remember(memory.ledger.clone()));
+            }
+            None => {}
+        }
+        // Another of its workers may have come while the others are hushed.
+        replica.hush(stake.is_hushed, out);
         let is_serving = replica.is_serving();
         if is_serving && !was_serving {
             self.error = None;
@@ -224,8 +265,13 @@ impl Resident {
         out: &mut Vec<Action>,
     ) -> bool {
         let Some(replica) = self.replica(incarnation) else { return false };
+        let was_loading = replica.is_loading();
         let fall = replica.gone(exit, now, config, out);
         let is_promising = self.replicas.iter().any(Replica::is_promising);
+        self.stake.is_pressed |= was_loading && matches!(fall, Fall::Died { .. });
+        if !self.is_live() {
+            self.stake.gone();
+        }
         match fall {
             Fall::Planned => {}
             Fall::LoadFailed(error) if !is_promising => self.fail_with(error, config),
@@ -250,6 +296,14 @@ impl Resident {
         self.fail_with(Error::LoadFailed { model: self.model.name.clone(), reason }, config);
     }
 
+    /// The same, of what stands against loading it; into the log once.
+    pub(super) fn refuse(&mut self, error: Error, config: &WorkersConfig, out: &mut Vec<Action>) {
+        if self.error.as_ref() != Some(&error) {
+            out.push(Action::Refused(Arc::clone(&self.model), error.clone()));
+        }
+        self.fail_with(error, config);
+    }
+
     fn fail_with(&mut self, error: Error, config: &WorkersConfig) {
         self.error = Some(error);
         self.failures += 1;
@@ -262,6 +316,7 @@ impl Resident {
     /// Nobody wants it any more, and what was said and done about how long it stays is void.
     fn forget(&mut self, config: &WorkersConfig) {
         self.wanted = None;
+        self.stake.is_warm = false;
         self.idle_since = None;
         self.keep_alive = usual(&self.model, config);
     }
@@ -273,24 +328,34 @@ impl Resident {
             replica.give_up_if_stalled(config.load_timeout, now, out);
         }
         if self.is_retired() && self.holds == 0 && self.is_staying() {
-            self.evict(Eviction::Changed, config, out);
+            self.evict(Eviction::Changed, config, now, out);
         }
         if self.is_evictable() && self.expires().is_some_and(|expiry| expiry <= now) {
             let is_manual = self.keep_alive == KeepAlive::Unload;
-            self.evict(if is_manual { Eviction::Manual } else { Eviction::Idle }, config, out);
+            self.evict(if is_manual { Eviction::Manual } else { Eviction::Idle }, config, now, out);
         }
-        if self.wanted.is_some() && !self.is_live() && self.holds == 0 && !self.is_kept() {
+        let is_for_nobody = self.holds == 0 && !self.is_kept() && !self.stake.is_warm;
+        if self.wanted.is_some() && !self.is_live() && is_for_nobody {
             self.forget(config);
         }
     }
 
-    /// Takes the model out of memory.
-    pub(super) fn evict(&mut self, eviction: Eviction, config: &WorkersConfig, out: &mut Vec<Action>) {
+    /// Takes the model out of memory. Whoever still waits for it waits for its next turn.
+    pub(super) fn evict(
+        &mut self,
+        eviction: Eviction,
+        config: &WorkersConfig,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         out.push(Action::Evicted(Arc::clone(&self.model), eviction));
         for replica in &mut self.replicas {
             replica.stop(config.stop_timeout, out);
         }
         self.forget(config);
+        if self.holds > 0 {
+            self.wanted = Some(now);
+        }
     }
 
     /// Tells whoever waits to look again.

@@ -3,23 +3,30 @@
 //! Every event, from whatever thread, changes the state under one short lock, and its actions are performed before the lock
 //! is released: pool and metrics always agree with the state.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::IntGaugeVec;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::action::{Action, Instruction, Report, Start};
-use super::residency::Residency;
-use super::{WorkersConfig, snapshots};
+use super::memory::{Host, Ledger};
+use super::residency::{Residency, Usage};
+use super::snapshots;
+use crate::library::Model;
 use crate::node::{Node, Pool, Signal};
 use crate::telemetry::Metrics;
+
+/// Between two looks how much memory there is.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What only the run loop can do, because processes belong to its runtime.
 pub(super) enum Order {
     Spawn(Start),
     Instruct(u64, Instruction),
+    Weigh(Arc<Model>),
+    Remember(Ledger),
 }
 
 /// What requests and tasks on any thread share with the run loop.
@@ -37,18 +44,19 @@ struct State {
     residency: Residency,
     /// When the run loop wakes by itself.
     wake: Option<Instant>,
+    /// When it was looked last how much memory there is.
+    looked: Option<Instant>,
 }
 
 impl Shared {
     pub(super) fn new(
-        config: WorkersConfig,
-        runtime: PathBuf,
+        residency: Residency,
         pool: Arc<Pool>,
         metrics: Arc<Metrics>,
         orders: mpsc::UnboundedSender<Order>,
     ) -> Self {
         Self {
-            state: Mutex::new(State { residency: Residency::new(config, runtime), wake: None }),
+            state: Mutex::new(State { residency, wake: None, looked: None }),
             pool,
             metrics,
             orders,
@@ -66,7 +74,12 @@ impl Shared {
         let now = Instant::now();
         let mut state = self.lock();
         let result = change(&mut state.residency, now);
-        state.residency.settle(now).into_iter().for_each(|action| self.perform(action));
+        state.look(now);
+        let actions = state.residency.settle(now);
+        if !actions.is_empty() {
+            self.tell(state.residency.usage());
+        }
+        actions.into_iter().for_each(|action| self.perform(action));
         let vacant = state.residency.is_vacant();
         self.vacant.send_if_modified(|was| std::mem::replace(was, vacant) != vacant);
         let next = state.residency.next_wake(now);
@@ -76,6 +89,19 @@ impl Shared {
             self.rescheduled.notify_one();
         }
         result
+    }
+
+    /// Tells metrics what memory is used for.
+    fn tell(&self, usage: Usage) {
+        let set = |family: &IntGaugeVec, labels: &[&str], bytes: u64| {
+            family.with_label_values(labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        };
+        for (device, kind, bytes) in usage.parts {
+            set(&self.metrics.memory, &[device, kind], bytes);
+        }
+        for (device, budget) in usage.budgets {
+            set(&self.metrics.memory_budget, &[device], budget);
+        }
     }
 
     /// The run loop's plans may have changed.
@@ -147,11 +173,14 @@ impl Shared {
                 metrics.model_load.with_label_values(&[&model.name]).observe(took.as_secs_f64());
                 tracing::info!(worker = %node.name, took_ms = took.as_millis() as u64, "worker is ready");
             }
+            Action::Refused(model, error) => tracing::error!(model = model.name, "{error}"),
             Action::LoadFailed(start, error) => tracing::error!(worker = %start.node.name, "{error}"),
             Action::Lost(start, ending, reason) => {
                 metrics.worker_restarts.with_label_values(&[ending.as_str()]).inc();
                 tracing::error!(worker = %start.node.name, "worker lost: {reason}");
             }
+            Action::Weigh(model) => self.order(Order::Weigh(model)),
+            Action::Remember(ledger) => self.order(Order::Remember(ledger)),
             Action::Snapshots(model, counts) => snapshots::count(metrics, &model.name, counts),
             Action::Evicted(model, eviction) => {
                 metrics.model_evictions.with_label_values(&[eviction.as_str()]).inc();
@@ -163,6 +192,17 @@ impl Shared {
     fn order(&self, order: Order) {
         // Without a receiver the run has ended, and with it every worker.
         let _ = self.orders.send(order);
+    }
+}
+
+impl State {
+    /// Looks how much memory there is, where somebody waits for some. Other processes are not that quick.
+    fn look(&mut self, now: Instant) {
+        let is_old = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+        if is_old && self.residency.waits_for_memory(now) {
+            self.residency.look(Host::read());
+            self.looked = Some(now);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::{Supervisor, WorkersConfig};
+use super::{MemoryConfig, Supervisor, WorkersConfig};
 use crate::error::Error;
 use crate::library::{Library, Model};
 use crate::node::Pool;
@@ -64,8 +64,10 @@ impl Stage {
         let library = Arc::new(Library::open([("m".to_owned(), section)], dir.path()));
         let model = library.resolve("m").unwrap().unwrap().model;
         let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
+        let memory = MemoryConfig { dir: Some(dir.path().to_owned()), ..MemoryConfig::default() };
         let supervisor = Arc::new(Supervisor::new(
             config,
+            memory,
             library,
             Arc::clone(&pool),
             Arc::clone(&metrics),

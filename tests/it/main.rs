@@ -56,6 +56,8 @@ mod metrics;
 #[cfg(feature = "vision")]
 mod mixed_pool;
 #[cfg(feature = "engine")]
+mod model_cache;
+#[cfg(feature = "engine")]
 mod nodes;
 #[cfg(feature = "engine")]
 mod ollama_api;

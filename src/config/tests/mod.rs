@@ -129,7 +129,7 @@ fn ollamas_variables_are_defaults() {
     assert_eq!(config.workers.keep_alive, KeepAlive::Forever);
     assert_eq!((config.models["a"].parallel, config.models["b"].parallel), (7, 1));
     assert_eq!(config.models["b"].context, 1024);
-    assert_eq!((config.workers.max_loaded, config.workers.loaded_limit()), (2, 2));
+    assert_eq!((config.workers.max_loaded, config.workers.loaded_limit(true)), (2, 2));
     assert_eq!(config.queue.depth, 3);
     assert_eq!(config.workers.load_timeout, Duration::from_secs(90));
     assert_eq!(config.origins, ["https://a.b", "*"]);

@@ -51,6 +51,12 @@ pub struct Vitals {
     pub work: u64,
     /// Resident memory of the process in bytes.
     pub resident_bytes: u64,
+    /// The part of it that is no file's, such as a mapped model's; 0: not known.
+    #[serde(default)]
+    pub private_bytes: u64,
+    /// The GPUs there are, as of when the model was loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// The part of the model and its KV cache that is on GPUs, in bytes.
     pub device_bytes: u64,
     /// What the loaded model is; `None` until ready.
@@ -64,6 +70,17 @@ pub struct Vitals {
     /// What became of snapshots.
     #[serde(default)]
     pub snapshots: SnapshotCounts,
+}
+
+/// Memory of a GPU in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Such as `CUDA0`.
+    pub name: String,
+    /// All there is.
+    pub total: u64,
+    /// What nobody has taken.
+    pub free: u64,
 }
 
 /// Counts of snapshots since the worker's start.

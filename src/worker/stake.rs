@@ -1,0 +1,132 @@
+//! [`Stake`]: what a model has to do with memory: what it claims, since when it is there, how much it is worth.
+
+use std::time::{Duration, Instant};
+
+use super::memory::{Claim, Clock, Cost, Memory, Need, Policy, Record, Weight};
+use crate::generation::seam::Vitals;
+
+/// Reading a header takes some 10 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One model's.
+pub(super) struct Stake {
+    /// Known from when it was weighed until it is gone.
+    claim: Option<Claim>,
+    /// Since when it is being weighed.
+    weighing: Option<Instant>,
+    record: Record,
+    /// When it came.
+    since: Option<Instant>,
+    /// It gets no new requests, because another model waits for its room.
+    pub(super) is_hushed: bool,
+    /// Memory ran out when it was loaded.
+    pub(super) is_pressed: bool,
+    /// It was in memory at the last shutdown and comes back if it fits, for nobody.
+    pub(super) is_warm: bool,
+}
+
+impl Stake {
+    pub(super) fn new() -> Self {
+        Self {
+            claim: None,
+            weighing: None,
+            record: Record::new(Clock::default()),
+            since: None,
+            is_hushed: false,
+            is_pressed: false,
+            is_warm: false,
+        }
+    }
+
+    /// Whether it has to be weighed now, which is then to be done.
+    pub(super) fn must_be_weighed(&mut self, now: Instant) -> bool {
+        self.claim.is_none() && self.weighing.replace(self.weighing.unwrap_or(now)).is_none()
+    }
+
+    /// When it is given up to weigh it: the disk does not answer, which is for the load to tell.
+    pub(super) fn weighed_by(&self) -> Option<Instant> {
+        self.weighing?.checked_add(PATIENCE)
+    }
+
+    pub(super) fn is_weighed(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// It weighs so much. What cannot be weighed claims nothing: loading it will say what is wrong.
+    pub(super) fn weighed(&mut self, weight: Option<Weight>, memory: &Memory) {
+        self.weighing = None;
+        self.claim = Some(memory.claim(weight.unwrap_or_default()));
+    }
+
+    /// A request that used it has ended.
+    pub(super) fn used(&mut self, clock: Clock, now: Instant) {
+        self.record.touch(clock, now);
+    }
+
+    /// A worker became ready, after so long.
+    pub(super) fn came(&mut self, vitals: &Vitals, took: Duration, memory: &mut Memory, now: Instant) {
+        self.since.get_or_insert(now);
+        self.is_pressed = false;
+        self.is_warm = false;
+        // One that could not be weighed has no key.
+        if vitals.private_bytes > 0
+            && let Some(claim) = self.claim.as_ref().filter(|claim| !claim.key.is_empty())
+        {
+            memory.ledger.loaded(&claim.key, vitals.private_bytes, vitals.device_bytes, took);
+            memory.ledger.set_devices(vitals.devices.iter().map(|device| device.total).sum());
+            self.correct(memory);
+        }
+    }
+
+    /// A worker that serves was looked at.
+    pub(super) fn seen(&mut self, vitals: &Vitals, memory: &mut Memory) {
+        if let Some(claim) = &self.claim
+            && memory.ledger.seen(&claim.key, vitals.private_bytes)
+        {
+            self.correct(memory);
+        }
+    }
+
+    fn correct(&mut self, memory: &Memory) {
+        if let Some(claim) = &mut self.claim {
+            claim.need = memory.ledger.correct(&claim.key, std::mem::take(&mut claim.need));
+            claim.load = memory.load(&claim.key).unwrap_or(claim.load);
+        }
+    }
+
+    /// Nothing of it runs any more. Its file may be another one when it comes again.
+    pub(super) fn gone(&mut self) {
+        self.claim = None;
+        self.since = None;
+        self.is_hushed = false;
+    }
+
+    /// What one of its workers claims.
+    pub(super) fn need(&self) -> Option<&Need> {
+        self.claim.as_ref().map(|claim| &claim.need)
+    }
+
+    /// What loading it takes.
+    pub(super) fn load(&self) -> Duration {
+        self.claim.as_ref().map_or(Duration::ZERO, |claim| claim.load)
+    }
+
+    /// Until when it stays in any case: for `least`, and, while it is in use, for as long as its load took, so that at least half of
+    /// the time is spent on requests.
+    pub(super) fn stays_until(&self, least: Duration, is_used: bool) -> Option<Instant> {
+        let turn = if is_used { least.max(self.load()) } else { least };
+        self.since?.checked_add(turn)
+    }
+
+    /// What `workers` of it are worth.
+    pub(super) fn worth(&self, policy: Policy, workers: usize, now: Instant) -> f64 {
+        let need = self.need().map(|need| need.times(workers as u64));
+        let size = need.map_or(0, |need| need.host().saturating_add(need.device));
+        self.record.worth(policy, Cost { size, load: self.load() }, now)
+    }
+
+    /// How often it was used lately.
+    pub(super) fn uses(&self, now: Instant) -> f64 {
+        self.record.uses(now)
+    }
+}
