@@ -33,8 +33,9 @@ use writer::Order;
 const QUEUE: usize = 1024;
 /// Until a purge tries again to get into the queue.
 const FULL: Duration = Duration::from_millis(5);
-/// Eighths of the budget that entries may take. The file grows by doubling, and pages that were given up are free only after another commit.
-const ENTRIES: u64 = 3;
+/// The part of the budget that entries may take. The file grows by doubling; pages that were given up are free only after another commit, and
+/// what is free is in pieces.
+const ENTRIES_PART: u64 = 4;
 /// The file's name in its folder.
 const FILE: &str = "responses.redb";
 
@@ -101,7 +102,7 @@ impl Disk {
             store: RwLock::default(),
             is_told: AtomicBool::new(false),
             index: Mutex::default(),
-            limit: budget / 8 * ENTRIES,
+            limit: budget / ENTRIES_PART,
             budget,
             counts: Counts::new("disk", metrics),
         });

@@ -123,7 +123,7 @@ async fn the_file_stays_within_its_budget() {
     }
     assert!(has(&disk, "9 199").await && !has(&disk, "0 0").await);
     let usage = disk.usage().unwrap();
-    assert!(usage.bytes > BUDGET / 4 && usage.bytes <= BUDGET / 8 * ENTRIES, "{usage:?}");
+    assert!(usage.bytes > BUDGET / 8 && usage.bytes <= BUDGET / ENTRIES_PART, "{usage:?}");
     assert!(metrics.cache_evictions.with_label_values(&["disk", "size"]).get() > 100);
 }
 
