@@ -25,12 +25,13 @@ FROM debian:bookworm-slim AS runtime-cpu
 FROM nvidia/cuda:${CUDA}-runtime-ubuntu24.04 AS runtime-cuda
 
 FROM runtime-${BACKEND}
-# A volume that is mounted on the cache gets the owner that it has here.
+# A volume that is mounted on the cache or the state gets the owner that they have here.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home arriero \
-    && install -d -o arriero -m 700 /home/arriero/.cache /home/arriero/.cache/arriero
+    && install -d -o arriero -m 700 /home/arriero/.cache /home/arriero/.cache/arriero \
+        /home/arriero/.local /home/arriero/.local/state /home/arriero/.local/state/arriero
 # Libraries and backends are looked for beside the binary.
 COPY --from=build /stage /usr/local/lib/arriero
 RUN ln -s /usr/local/lib/arriero/arriero /usr/local/bin/arriero \
