@@ -216,7 +216,7 @@ mod tests {
         /// Of two that differ in one thing only, the one that is better to keep is never worth less.
         #[test]
         fn more_uses_a_longer_load_and_fewer_bytes_never_make_it_worth_less(
-            uses in 0..50_usize, more in 0..50_usize, size in 1..100_u64, bytes in 0..100_u64, load in 0..600_u64, longer in 0..600_u64,
+            uses in 1..50_usize, more in 0..50_usize, size in 1..100_u64, bytes in 0..100_u64, load in 0..600_u64, longer in 0..600_u64,
             idle in 0..10_000_u64,
         ) {
             let start = Instant::now();
