@@ -7,7 +7,7 @@
 //! | 1 | version, 1 |
 //! | rest | a zstd frame with its content's size and checksum |
 //!
-//! The content is three parts, each behind its length as four bytes, little end first: [`Head`] as JSON, the identity's bytes, and the
+//! The content is three parts, each behind its length as four bytes, little end first: `Head` as JSON, the identity's bytes, and the
 //! events as a JSON list.
 
 use std::sync::Arc;

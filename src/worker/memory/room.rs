@@ -387,7 +387,7 @@ mod tests {
     fn after_memory_ran_out_all_who_can_go_have_to() {
         let pressed = Waiting { is_pressed: true, ..waits(9, 1, false) };
         let there = [occupant(1, 1, Idle), occupant(2, 1, Busy)];
-        assert_eq!(moves(&there, &[pressed.clone()]), [NONE, vec![1], NONE]);
+        assert_eq!(moves(&there, std::slice::from_ref(&pressed)), [NONE, vec![1], NONE]);
         assert_eq!(moves(&there[1..], &[pressed]), [vec![9], NONE, NONE]);
     }
 
