@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arriero::dialect::{self, Endpoint, Spent, Work};
 use arriero::flight::Flights;
-use arriero::generation::{Delta, Event, FoldConfig, Identity, Options, Scope};
+use arriero::generation::{Delta, Event, FoldConfig, Generation, Identity, Options, Scope};
 use arriero::routing::{Digest, Order, StrategyName};
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -54,10 +54,13 @@ fn hashing(criterion: &mut Criterion) {
 fn coalescing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("coalesce");
     let Ok(call) = dialect::parse(&Endpoint::ChatCompletions, &chat(8 << 10)) else { return };
-    let Work::Generate(generations) = call.work else { return };
+    let Work::Generate(mut generations) = call.work else { return };
     let (fold, defaults) = (FoldConfig::default(), Options::default());
-    let identify = || Identity::of(&fold.fold(black_box(&generations[0]), Some(&defaults)), Scope::default());
-    group.bench_function("fold_and_identify/8192", |bencher| bencher.iter(identify));
+    let mut identify = || {
+        let identify = |folded: &Generation| Identity::of(folded, Scope::default());
+        fold.folded(black_box(&mut generations[0]), Some(&defaults), identify)
+    };
+    group.bench_function("fold_and_identify/8192", |bencher| bencher.iter(&mut identify));
     let Ok(identity) = identify() else { return };
     let flights = Flights::default();
     group.bench_function("lead_and_end", |bencher| bencher.iter(|| drop(flights.join(Some(&identity)))));

@@ -4,7 +4,7 @@
 //! | bytes | |
 //! |---|---|
 //! | 4 | `ARRC` |
-//! | 1 | version, 1 |
+//! | 1 | version, 2 |
 //! | rest | a zstd frame with its content's size and checksum |
 //!
 //! The content is three parts, each behind its length as four bytes, little end first: `Head` as JSON, the identity's bytes, and the
@@ -19,7 +19,7 @@ use zstd::zstd_safe::get_frame_content_size;
 use super::Entry;
 use crate::generation::{Event, Identity};
 
-const MAGIC: &[u8; 5] = b"ARRC\x01";
+const MAGIC: &[u8; 5] = b"ARRC\x02";
 /// The fastest: what waits for it is a request.
 const LEVEL: i32 = 1;
 /// The most that a record may say it unpacks to.
@@ -88,7 +88,7 @@ fn read(frame: &[u8]) -> Option<Entry> {
     let content = zstd::bulk::decompress(frame, size).ok()?;
     let mut rest = content.as_slice();
     let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
-    let identity = Identity::from_bytes(take(&mut rest)?.into());
+    let identity = Identity::from_bytes(take(&mut rest)?);
     let events: Vec<Arc<Event>> = serde_json::from_slice(take(&mut rest)?).ok()?;
     let is_whole = matches!(events.last().map(|event| &**event), Some(Event::Done(_)));
     (is_whole && rest.is_empty() && events.len() == head.times.len()).then(|| Entry {
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn records_of_other_versions_are_foreign() {
         let mut record = encode(&entry("p", "x")).unwrap();
-        record[4] = 2;
+        record[4] += 1;
         assert_eq!(decode(&record).err(), Some(Damaged::Foreign));
         assert_eq!(decode(b"").err(), Some(Damaged::Foreign));
     }

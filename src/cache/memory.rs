@@ -12,12 +12,12 @@ use moka::sync::Cache;
 use super::config::Eviction;
 use super::counts::Counts;
 use super::{Entry, ResponsesConfig, Statistics, Summary, Tier, Usage, Wanted, Which};
-use crate::generation::Key;
+use crate::generation::Identity;
 use crate::telemetry::Metrics;
 
 /// The tier in memory.
 pub(super) struct Memory {
-    entries: Cache<Key, Arc<Entry>>,
+    entries: Cache<Identity, Arc<Entry>>,
     budget: u64,
     counts: Arc<Counts>,
 }
@@ -25,14 +25,14 @@ pub(super) struct Memory {
 /// An entry leaves when it is no answer any more, wherever it spent its time before.
 struct Fresh;
 
-impl Expiry<Key, Arc<Entry>> for Fresh {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+impl Expiry<Identity, Arc<Entry>> for Fresh {
+    fn expire_after_create(&self, _: &Identity, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
         Some(entry.remaining(SystemTime::now()))
     }
 
     fn expire_after_update(
         &self,
-        _: &Key,
+        _: &Identity,
         entry: &Arc<Entry>,
         _: Instant,
         _: Option<Duration>,
@@ -69,7 +69,7 @@ impl Memory {
 
     /// As [`Tier::get`], at once.
     pub(super) fn find(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
-        let found = self.entries.get(&wanted.identity.key()).filter(|entry| wanted.takes(entry));
+        let found = self.entries.get(wanted.identity).filter(|entry| wanted.takes(entry));
         if found.is_some() {
             self.counts.hit.inc()
         } else {
@@ -80,7 +80,7 @@ impl Memory {
 
     /// As [`Tier::put`], at once.
     pub(super) fn keep(&self, entry: &Arc<Entry>) {
-        self.entries.insert(entry.identity.key(), Arc::clone(entry));
+        self.entries.insert(entry.identity.clone(), Arc::clone(entry));
     }
 
     /// Does what was put off and brings the metrics up to date.
@@ -119,7 +119,7 @@ impl Tier for Memory {
 
     async fn purge(&self, which: &Which) -> u64 {
         let meant = self.all().filter(|entry| which.means(entry));
-        let gone = meant.filter(|entry| self.entries.remove(&entry.identity.key()).is_some()).count() as u64;
+        let gone = meant.filter(|entry| self.entries.remove(&entry.identity).is_some()).count() as u64;
         self.tend();
         gone
     }

@@ -53,15 +53,15 @@ pub struct Which {
 
 impl Which {
     /// Whether an entry of these is meant.
-    pub fn is(&self, key: Key, model: &str, tenant: &str) -> bool {
+    pub fn is(&self, key: impl FnOnce() -> Key, model: &str, tenant: &str) -> bool {
         self.model.as_deref().is_none_or(|wanted| wanted == model)
             && self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
-            && self.key.is_none_or(|wanted| wanted == key)
+            && self.key.is_none_or(|wanted| wanted == key())
     }
 
     /// Whether `entry` is meant.
     pub fn means(&self, entry: &Entry) -> bool {
-        self.is(entry.identity.key(), &entry.model, &entry.tenant)
+        self.is(|| entry.identity.key(), &entry.model, &entry.tenant)
     }
 }
 

@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use super::config::EmbeddingsConfig;
 use super::counts::Counts;
 use super::{Statistics, Usage, Wanted, Which};
-use crate::generation::{Identity, Key};
+use crate::generation::Identity;
 use crate::telemetry::Metrics;
 
 /// What a vector takes beside its numbers and its input.
@@ -29,15 +29,13 @@ pub struct Vector {
 
 /// Embeddings in memory, by the identity of an input.
 pub struct Vectors {
-    kept: Cache<Key, Kept>,
+    kept: Cache<Identity, Kept>,
     budget: u64,
     counts: Arc<Counts>,
 }
 
 #[derive(Clone)]
 struct Kept {
-    /// What it is of: a hash alone is never trusted.
-    bytes: Arc<[u8]>,
     model: Arc<str>,
     tenant: Arc<str>,
     vector: Vector,
@@ -46,10 +44,12 @@ struct Kept {
 impl Vectors {
     /// Empty; with a budget of 0 it stays so.
     pub fn new(config: &EmbeddingsConfig, metrics: Arc<Metrics>) -> Self {
-        let size = |kept: &Kept| OVERHEAD + kept.bytes.len() + size_of_val(kept.vector.numbers.as_slice());
+        let size = |identity: &Identity, kept: &Kept| {
+            OVERHEAD + identity.bytes().len() + size_of_val(kept.vector.numbers.as_slice())
+        };
         let kept = Cache::builder()
             .max_capacity(config.memory)
-            .weigher(move |_, kept| u32::try_from(size(kept)).unwrap_or(u32::MAX))
+            .weigher(move |identity, kept| u32::try_from(size(identity, kept)).unwrap_or(u32::MAX))
             .time_to_live(config.ttl);
         Self {
             kept: kept.build(),
@@ -67,9 +67,9 @@ impl Vectors {
     pub fn find(&self, wanted: &Wanted<'_>) -> Option<Vector> {
         let is_fit = |kept: &Kept| {
             let age = wanted.now.duration_since(kept.vector.created).unwrap_or_default();
-            kept.bytes == *wanted.identity.bytes() && wanted.max_age.is_none_or(|most| age <= most)
+            wanted.max_age.is_none_or(|most| age <= most)
         };
-        let found = self.kept.get(&wanted.identity.key()).filter(is_fit);
+        let found = self.kept.get(wanted.identity).filter(is_fit);
         if found.is_some() {
             self.counts.hit.inc()
         } else {
@@ -81,13 +81,15 @@ impl Vectors {
     /// Keeps the vector of an input of the model with this name, for this tenant.
     pub fn keep(&self, identity: &Identity, model: &Arc<str>, tenant: &str, vector: Vector) {
         let (model, tenant) = (Arc::clone(model), tenant.into());
-        self.kept.insert(identity.key(), Kept { bytes: Arc::clone(identity.bytes()), model, tenant, vector });
+        self.kept.insert(identity.clone(), Kept { model, tenant, vector });
     }
 
     /// Throws away, and says how many.
     pub fn purge(&self, which: &Which) -> u64 {
-        let meant = self.kept.iter().filter(|(key, kept)| which.is(**key, &kept.model, &kept.tenant));
-        let gone = meant.filter(|(key, _)| self.kept.remove(&**key).is_some()).count() as u64;
+        let is_meant =
+            |identity: &Identity, kept: &Kept| which.is(|| identity.key(), &kept.model, &kept.tenant);
+        let meant = self.kept.iter().filter(|(identity, kept)| is_meant(identity, kept));
+        let gone = meant.filter(|(identity, _)| self.kept.remove(&**identity).is_some()).count() as u64;
         self.counts.evicted("purged", gone);
         self.tend();
         gone

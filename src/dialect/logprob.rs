@@ -29,5 +29,5 @@ fn fields(out: &mut BytesMut, token: &str, logprob: f32, bytes: &[u8]) {
     out.put_slice(b",\"logprob\":");
     json::finite(out, logprob);
     out.put_slice(b",\"bytes\":");
-    json::list(out, bytes, json::number);
+    json::numbers(out, bytes);
 }

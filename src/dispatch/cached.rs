@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use super::answer::Answer;
-use super::share::Request;
+use super::share::{Request, Terms};
 use super::{Claim, Dispatch, Target};
 use crate::cache::{Control, Entry, Lease, Policy, Replay, Turn, Wanted, is_whole};
 use crate::error::Error;
@@ -35,6 +35,19 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
+    /// That of a request which is identified, and whose answer may be kept.
+    pub(super) fn new(request: &Request, terms: &Terms, identity: &Identity, policy: Policy) -> Self {
+        Self {
+            identity: identity.clone(),
+            model: Arc::clone(&request.target.name),
+            tenant: terms.tenant(&request.claim).into(),
+            control: request.claim.control,
+            is_relayed: !request.claim.via.is_empty(),
+            policy,
+            kept: OnceLock::new(),
+        }
+    }
+
     fn wanted(&self) -> Wanted<'_> {
         Wanted {
             identity: &self.identity,
@@ -61,19 +74,6 @@ impl Keeping {
 }
 
 impl Dispatch {
-    /// What a request whose answer may be kept has to do with the cache.
-    pub(super) fn keeping(&self, request: &Request, identity: &Identity) -> Arc<Keeping> {
-        Arc::new(Keeping {
-            identity: identity.clone(),
-            model: Arc::clone(&request.target.name),
-            tenant: self.sharing.terms().tenant(&request.claim).into(),
-            control: request.claim.control,
-            is_relayed: !request.claim.via.is_empty(),
-            policy: self.responses.policy(&request.target.name),
-            kept: OnceLock::new(),
-        })
-    }
-
     /// The answer that is in memory.
     pub(super) fn kept_at_once(self: &Arc<Self>, keeping: &Keeping) -> Option<Answer> {
         if !keeping.control.may_read() {

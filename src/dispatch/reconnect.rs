@@ -27,11 +27,12 @@ struct Kept {
 
 impl Dispatch {
     /// Has the request answered so that its client can come back, or goes on with the answer to which it has.
-    pub(super) fn reconnectable(self: &Arc<Self>, request: Request, ids: Ids) -> Result<Answer, Error> {
-        if ids == Ids::New && self.sharing.terms().config.grace.is_zero() {
+    pub(super) fn reconnectable(self: &Arc<Self>, mut request: Request, ids: Ids) -> Result<Answer, Error> {
+        let terms = self.sharing.terms();
+        if ids == Ids::New && terms.config.grace.is_zero() {
             return Ok(self.share(request));
         }
-        let Some(identity) = self.identify(&request) else { return Ok(self.share(request)) };
+        let Some(identity) = self.identify(&mut request, &terms) else { return Ok(self.share(request)) };
         let (answer, known) = match ids {
             Ids::New => (self.share(request), 0),
             Ids::Behind(id) => {

@@ -6,8 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
+use super::cached::Keeping;
 use super::embed::Vector;
 use super::{Claim, Dispatch, Target};
+use crate::cache::Policy;
 use crate::dialect::name;
 use crate::error::Error;
 use crate::flight::{CoalesceConfig, CoalesceMode, CoalesceScope, Flights, Handles, Items, Joined};
@@ -46,8 +48,8 @@ struct Sameness {
     identity: Option<Identity>,
     /// While it runs.
     is_shared: bool,
-    /// Afterwards.
-    is_kept: bool,
+    /// Afterwards, and under what terms.
+    kept_by: Option<Policy>,
 }
 
 impl Sharing {
@@ -85,7 +87,8 @@ impl Terms {
             return CoalesceMode::Off;
         }
         let of_model = || self.models.get(&name::key(&target.name)?).copied();
-        claim.coalesce.or_else(of_model).unwrap_or(self.config.mode)
+        let said = claim.coalesce.or_else(|| if self.models.is_empty() { None } else { of_model() });
+        said.unwrap_or(self.config.mode)
     }
 
     /// Who asks, as far as that parts requests.
@@ -99,10 +102,14 @@ impl Terms {
 
 impl Dispatch {
     /// Has the request answered: by the flight of an equal one, or by one of its own.
-    pub(super) fn share(self: &Arc<Self>, request: Request) -> Answer {
-        let Sameness { identity, is_shared, is_kept } = self.sameness(&request);
+    pub(super) fn share(self: &Arc<Self>, mut request: Request) -> Answer {
+        let terms = self.sharing.terms();
+        let Sameness { identity, is_shared, kept_by } = self.sameness(&mut request, &terms);
         let control = request.claim.control;
-        let keeping = identity.as_ref().filter(|_| is_kept).map(|identity| self.keeping(&request, identity));
+        let keeping = identity
+            .as_ref()
+            .zip(kept_by)
+            .map(|(identity, policy)| Arc::new(Keeping::new(&request, &terms, identity, policy)));
         if let Some(answer) = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping)) {
             self.let_in(&request.target, &request.claim);
             return answer;
@@ -124,30 +131,34 @@ impl Dispatch {
     }
 
     /// In what the request is the same as others.
-    fn sameness(&self, request: &Request) -> Sameness {
-        let is_drawn = is_drawn(&request.generation.options, self.known_defaults(&request.target));
-        let is_shared = match self.sharing.terms().mode(&request.target, &request.claim) {
+    fn sameness(&self, request: &mut Request, terms: &Terms) -> Sameness {
+        let Request { target, claim, generation } = request;
+        let defaults = self.known_defaults(target);
+        let is_drawn = is_drawn(&generation.options, defaults);
+        let is_shared = match terms.mode(target, claim) {
             CoalesceMode::Off => false,
             CoalesceMode::Deterministic => !is_drawn,
             CoalesceMode::Always => true,
         };
-        let is_kept = !is_drawn
-            && !request.claim.control.no_store
-            && request.claim.drill.is_none()
-            && self.responses.policy(&request.target.name).is_enabled;
-        let identity = if is_shared || is_kept { self.identify(request) } else { None };
-        Sameness { identity, is_shared, is_kept }
+        let may_be_kept = !is_drawn && !claim.control.no_store && claim.drill.is_none();
+        let kept_by = may_be_kept.then(|| self.responses.policy(&target.name));
+        let kept_by = kept_by.filter(|policy| policy.is_enabled);
+        let identity = match is_shared || kept_by.is_some() {
+            true => self.identify(request, terms),
+            false => None,
+        };
+        Sameness { identity, is_shared, kept_by }
     }
 
     /// What makes the request the same as others.
-    pub(super) fn identify(&self, Request { target, claim, generation }: &Request) -> Option<Identity> {
-        let terms = self.sharing.terms();
+    pub(super) fn identify(&self, request: &mut Request, terms: &Terms) -> Option<Identity> {
+        let Request { target, claim, generation } = request;
         let defaults = self.known_defaults(target);
         let digest = self.digest_of(target);
         // Where each draw would have been another, those of one request have to be.
         let choice = if is_drawn(&generation.options, defaults) { claim.choice } else { 0 };
         let scope = Scope { digest: &digest, tenant: terms.tenant(claim), choice };
-        match Identity::of(&terms.config.fold.fold(generation, defaults), scope) {
+        match terms.config.fold.folded(generation, defaults, |folded| Identity::of(folded, scope)) {
             Ok(identity) => Some(identity),
             Err(error) => {
                 tracing::warn!(%error, "a request without an identity");
@@ -165,16 +176,16 @@ impl Dispatch {
 
     /// What is meant by options that a request leaves out, where that is known: not if another server may answer.
     fn known_defaults<'a>(&self, target: &'a Target) -> Option<&'a Options> {
-        let is_ours = !self.pool.of(&target.name).iter().any(|node| node.is_remote());
-        target.model.as_ref().filter(|_| is_ours).map(|model| &model.config.options)
+        let model = target.model.as_ref().filter(|_| !self.pool.has_remote(&target.name));
+        model.map(|model| &model.config.options)
     }
 
     /// What will answer: the model's files and settings, or what its nodes say of it, or where those say nothing its name.
-    pub(super) fn digest_of(&self, target: &Target) -> String {
+    pub(super) fn digest_of(&self, target: &Target) -> Arc<str> {
         let answering = match &target.model {
             // A file that cannot be read has none, and loading it will fail.
-            Some(model) => model.answering().ok(),
-            None => self.catalog.remote(&target.name).map(|(_, card)| card.digest.clone()),
+            Some(model) => model.answering(),
+            None => self.catalog.remote(&target.name).map(|(_, card)| card.digest.as_str().into()),
         };
         answering.unwrap_or_default()
     }

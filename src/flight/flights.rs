@@ -5,20 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{Log, Writer, flight};
 use super::reader::Reader;
-use crate::generation::{Identity, Key};
+use crate::generation::Identity;
 
 /// The flights that can be joined. A flight is in here until its writer is gone; one that has ended, or whose last reader has left, is not
 /// joined any more, and the next request for the same takes its place.
 ///
 /// One lock for all: it is held for a look-up and a comparison of bytes, half a microsecond for a chat of 8 KB.
-#[derive(Clone, Debug, Default)]
-pub struct Flights(Arc<Mutex<HashMap<Key, Entry>>>);
-
-struct Entry {
-    /// What the key is of: a hash alone is never trusted.
-    bytes: Arc<[u8]>,
-    log: Arc<Log>,
-}
+#[derive(Clone, Default)]
+pub struct Flights(Arc<Mutex<HashMap<Identity, Arc<Log>>>>);
 
 /// How a request takes part in a flight.
 pub enum Joined {
@@ -31,32 +25,26 @@ pub enum Joined {
 /// A flight's entry in [`Flights`]; dropping it takes the entry out.
 pub(super) struct Berth {
     flights: Flights,
-    key: Key,
+    identity: Identity,
     log: Arc<Log>,
 }
 
 impl Flights {
     /// Joins the flight that generates the same, or starts one; `None`: one that nobody joins.
     pub fn join(&self, identity: Option<&Identity>) -> Joined {
-        let alone = || {
+        let Some(identity) = identity else {
             let (writer, reader) = flight();
-            Joined::Leader(writer, reader)
+            return Joined::Leader(writer, reader);
         };
-        let Some(identity) = identity else { return alone() };
         let mut flights = self.lock();
-        if let Some(entry) = flights.get(&identity.key())
-            && let Some(reader) = Reader::join(&entry.log)
-        {
-            let is_same = entry.bytes == *identity.bytes();
-            drop(flights);
-            // Two requests with one hash, which nobody has ever seen: the second one flies alone.
-            return if is_same { Joined::Follower(reader) } else { alone() };
+        if let Some(reader) = flights.get(identity).and_then(Reader::join) {
+            return Joined::Follower(reader);
         }
-        let (key, log) = (identity.key(), Arc::new(Log::default()));
+        let (identity, log) = (identity.clone(), Arc::new(Log::default()));
         let reader = Reader::new(Arc::clone(&log));
-        flights.insert(key, Entry { bytes: Arc::clone(identity.bytes()), log: Arc::clone(&log) });
+        flights.insert(identity.clone(), Arc::clone(&log));
         drop(flights);
-        let berth = Berth { flights: self.clone(), key, log: Arc::clone(&log) };
+        let berth = Berth { flights: self.clone(), identity, log: Arc::clone(&log) };
         Joined::Leader(Writer::new(log, Some(berth)), reader)
     }
 
@@ -70,15 +58,9 @@ impl Flights {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Arc<Log>>> {
         // A panic cannot leave the map half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Entry({} bytes)", self.bytes.len())
     }
 }
 
@@ -86,8 +68,8 @@ impl Drop for Berth {
     fn drop(&mut self) {
         let mut flights = self.flights.lock();
         // Its place may be another's by now.
-        if flights.get(&self.key).is_some_and(|entry| Arc::ptr_eq(&entry.log, &self.log)) {
-            flights.remove(&self.key);
+        if flights.get(&self.identity).is_some_and(|log| Arc::ptr_eq(log, &self.log)) {
+            flights.remove(&self.identity);
         }
     }
 }
@@ -164,15 +146,6 @@ mod tests {
         assert!(writer.abandoned().now_or_never().is_some(), "for good");
         drop(writer);
         assert_eq!(flights.len(), 1, "the first takes only its own entry with it");
-    }
-
-    #[test]
-    fn a_hash_alone_is_not_trusted() {
-        let (flights, same) = (Flights::default(), identity("a"));
-        let _first = leader(flights.join(Some(&same)));
-        flights.lock().get_mut(&same.key()).unwrap().bytes = Arc::from(*b"something else");
-        let _second = leader(flights.join(Some(&same)));
-        assert_eq!(flights.len(), 1);
     }
 
     /// Threads that come and go as they like: whoever follows gets a whole answer, for nobody cancels what it reads.

@@ -6,19 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::generation::{Identity, Key};
+use crate::generation::Identity;
 
 /// What is being computed, each piece by one of those who want it. Nobody is answered by somebody else's failure: who waits learns that
 /// there will be nothing, and may take the piece on itself.
 #[derive(Debug)]
-pub struct Items<T>(Arc<Mutex<HashMap<Key, Entry<T>>>>);
+pub struct Items<T>(Arc<Mutex<Begun<T>>>);
 
-#[derive(Debug)]
-struct Entry<T> {
-    /// What the key is of: a hash alone is never trusted.
-    bytes: Arc<[u8]>,
-    done: watch::Receiver<Option<T>>,
-}
+type Begun<T> = HashMap<Identity, watch::Receiver<Option<T>>>;
 
 /// Who computes a piece.
 pub enum Claimed<T> {
@@ -31,8 +26,7 @@ pub enum Claimed<T> {
 /// The duty to compute a piece. Dropping it undone tells those who wait.
 pub struct Duty<T> {
     items: Items<T>,
-    /// `None`: nobody can wait for it.
-    key: Option<Key>,
+    identity: Identity,
     done: watch::Sender<Option<T>>,
 }
 
@@ -42,25 +36,19 @@ pub struct Promise<T>(watch::Receiver<Option<T>>);
 impl<T: Clone> Items<T> {
     /// Takes the piece on, unless somebody has.
     pub fn claim(&self, identity: &Identity) -> Claimed<T> {
-        let (done, promise) = watch::channel(None);
-        let duty = |key| Claimed::Ours(Duty { items: self.clone(), key, done });
-        let key = identity.key();
-        match self.lock().entry(key) {
-            Slot::Occupied(slot) if slot.get().bytes == *identity.bytes() => {
-                Claimed::Theirs(Promise(slot.get().done.clone()))
-            }
-            // Another piece with the same hash, which nobody has ever seen.
-            Slot::Occupied(_) => duty(None),
+        match self.lock().entry(identity.clone()) {
+            Slot::Occupied(slot) => Claimed::Theirs(Promise(slot.get().clone())),
             Slot::Vacant(slot) => {
-                slot.insert(Entry { bytes: Arc::clone(identity.bytes()), done: promise });
-                duty(Some(key))
+                let (done, promise) = watch::channel(None);
+                slot.insert(promise);
+                Claimed::Ours(Duty { items: self.clone(), identity: identity.clone(), done })
             }
         }
     }
 }
 
 impl<T> Items<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Begun<T>> {
         // A panic cannot leave the map half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,9 +63,7 @@ impl<T> Duty<T> {
 
 impl<T> Drop for Duty<T> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.items.lock().remove(&key);
-        }
+        self.items.lock().remove(&self.identity);
     }
 }
 
@@ -150,16 +136,5 @@ mod tests {
         assert_eq!(waiting.kept().now_or_never(), Some(None));
         let _next = ours(items.claim(&identity("a")));
         let _waiting = theirs(items.claim(&identity("a")));
-    }
-
-    #[test]
-    fn a_hash_alone_is_not_trusted() {
-        let items = Items::default();
-        let first = ours(items.claim(&identity("a")));
-        items.lock().get_mut(&identity("a").key()).unwrap().bytes = Arc::from(*b"something else");
-        drop(ours(items.claim(&identity("a"))));
-        assert_eq!(items.lock().len(), 1, "the second takes nothing with it");
-        drop(first);
-        assert_eq!(items.lock().len(), 0);
     }
 }

@@ -3,7 +3,6 @@
 //! What is folded is only compared: a node gets the request as the client wrote it. A fold that cannot change an answer is on by default.
 //! One that can is off: there two requests share an answer that one of them might not have got alone.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
@@ -46,25 +45,40 @@ impl Default for FoldConfig {
 }
 
 impl FoldConfig {
-    /// The request in the form in which it is compared. `defaults` is what its model's options are, where whoever answers is known to fill
-    /// in those, and Ollama's after them.
-    pub fn fold<'a>(&self, generation: &'a Generation, defaults: Option<&Options>) -> Cow<'a, Generation> {
+    /// What `look` sees of the request in the form in which it is compared. `defaults` is what its model's options are, where whoever answers
+    /// is known to fill in those, and Ollama's after them. The request itself is as before when it returns; it is not copied unless a fold
+    /// that is off by default is on.
+    pub fn folded<T>(
+        &self,
+        generation: &mut Generation,
+        defaults: Option<&Options>,
+        look: impl FnOnce(&Generation) -> T,
+    ) -> T {
         let options = self.options(&generation.options, defaults);
-        let mut folded = Cow::Borrowed(generation);
-        if options != generation.options {
-            folded.to_mut().options = options;
-        }
+        let options = std::mem::replace(&mut generation.options, options);
         // Where only own workers answer, they mean nothing.
-        if defaults.is_some() && folded.unknown.is_some() {
-            folded.to_mut().unknown = None;
-        }
+        let unknown = defaults.and_then(|_| generation.unknown.take());
+        let seen = match self.rewrites() {
+            true => look(&self.rewritten(generation.clone())),
+            false => look(generation),
+        };
+        generation.options = options;
+        generation.unknown = generation.unknown.take().or(unknown);
+        seen
+    }
+
+    fn rewrites(&self) -> bool {
+        self.whitespace || self.unicode || self.key_order
+    }
+
+    fn rewritten(&self, mut generation: Generation) -> Generation {
         if self.whitespace || self.unicode {
-            texts(&mut folded.to_mut().input, |text| self.text(text));
+            texts(&mut generation.input, |text| self.text(text));
         }
         if self.key_order {
-            sort_keys(folded.to_mut());
+            sort_keys(&mut generation);
         }
-        folded
+        generation
     }
 
     fn options(&self, own: &Options, defaults: Option<&Options>) -> Options {
@@ -155,10 +169,15 @@ mod tests {
         key_order: false,
     };
 
+    fn folded(fold: &FoldConfig, generation: &Generation, defaults: Option<&Options>) -> Generation {
+        fold.folded(&mut generation.clone(), defaults, Generation::clone)
+    }
+
     /// Whether the two are the same with the folds, and that they are not without.
     fn are_same(fold: &FoldConfig, a: &Generation, b: &Generation) -> bool {
-        assert_ne!(NONE.fold(a, Some(&Options::default())), NONE.fold(b, Some(&Options::default())));
-        fold.fold(a, Some(&Options::default())) == fold.fold(b, Some(&Options::default()))
+        let of = |fold, generation| folded(fold, generation, Some(&Options::default()));
+        assert_ne!(of(&NONE, a), of(&NONE, b));
+        of(fold, a) == of(fold, b)
     }
 
     #[test]
@@ -191,9 +210,9 @@ mod tests {
         let defaults = Options { temperature: Some(0.0), ..Options::default() };
         let (silent, told) = (chat("x", json!({})), chat("x", json!({ "temperature": 0.0, "seed": 1 })));
         let fold = FoldConfig::default();
-        assert_eq!(fold.fold(&silent, Some(&defaults)), fold.fold(&told, Some(&defaults)));
+        assert_eq!(folded(&fold, &silent, Some(&defaults)), folded(&fold, &told, Some(&defaults)));
         // Of other servers it is not known what they fill in.
-        assert_ne!(fold.fold(&silent, None), fold.fold(&told, None));
+        assert_ne!(folded(&fold, &silent, None), folded(&fold, &told, None));
     }
 
     #[test]
@@ -212,7 +231,7 @@ mod tests {
             tools[0] = json!({ "function": { "name": "f" }, "type": "function" });
         }
         let key_order =
-            |generation, fold: &FoldConfig| serde_json::to_string(&*fold.fold(generation, None)).unwrap();
+            |generation, fold: &FoldConfig| serde_json::to_string(&folded(fold, generation, None)).unwrap();
         let told = FoldConfig { key_order: true, ..NONE };
         assert_eq!(key_order(&a, &told), key_order(&b, &told));
         assert_ne!(key_order(&a, &NONE), key_order(&b, &NONE));
@@ -220,11 +239,16 @@ mod tests {
 
     #[test]
     fn the_request_itself_stays_as_it_is() {
-        let generation = chat(" x ", json!({ "temperature": 0.0, "seed": 1 }));
+        let mut generation = chat(" x ", json!({ "temperature": 0.0, "seed": 1, "stop": ["b", "a"] }));
+        generation.unknown = Some(Box::default());
         let before = generation.clone();
         let all = FoldConfig { whitespace: true, unicode: true, key_order: true, ..FoldConfig::default() };
-        assert_ne!(*all.fold(&generation, Some(&Options::default())), before);
-        assert_eq!(generation, before);
-        assert!(matches!(NONE.fold(&generation, None), Cow::Borrowed(_)));
+        for fold in [all, FoldConfig::default(), NONE] {
+            for defaults in [Some(&Options::default()), None] {
+                let is_other = fold.folded(&mut generation, defaults, |folded| *folded != before);
+                assert_eq!(is_other, fold != NONE || defaults.is_some());
+                assert_eq!(generation, before);
+            }
+        }
     }
 }

@@ -1,23 +1,46 @@
 //! [`Identity`]: what makes two requests the same.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use ahash::RandomState;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Embedding, Generation, Priority};
 
-/// The canonical form of a request as bytes, and their hash. Two requests with equal identities ask for the same thing, whatever
-/// dialect they came in. A hash alone is never trusted: equality is that of the bytes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Identity {
-    key: Key,
-    bytes: Arc<[u8]>,
+/// The canonical form of a request as bytes. Two requests with equal identities ask for the same thing, whatever dialect they came in. A
+/// hash alone is never trusted: equality is that of the bytes. A clone costs nothing.
+#[derive(Clone)]
+pub struct Identity(Arc<Canonical>);
+
+struct Canonical {
+    /// Of the bytes, as this process hashes: it is looked for by this in memory.
+    hash: u64,
+    /// Worked out when it is first asked for, by what is known outside of this process: 8 KB take longer than all the rest.
+    key: OnceLock<Key>,
+    bytes: Box<[u8]>,
 }
+
+/// Differs from process to process, so that nobody can prepare requests whose hashes are equal.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// Why there is no identity: never for what a dialect has parsed.
+pub use rmp_serde::encode::Error as NotWritten;
 
 /// SHA-256 over canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; 32]);
+
+/// What a thread keeps of its buffer.
+const SCRATCH_LIMIT: usize = 256 << 10;
+
+thread_local! {
+    /// How long the bytes will be is known when they are written: they grow here, and are copied once.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Within which requests can be the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,47 +56,70 @@ pub struct Scope<'a> {
 
 impl Identity {
     /// The identity of `generation`, whatever its priority. Field order is that of the structs, so equal values give equal bytes.
-    pub fn of(generation: &Generation, scope: Scope<'_>) -> Result<Self, serde_json::Error> {
+    pub fn of(generation: &Generation, scope: Scope<'_>) -> Result<Self, NotWritten> {
         let mut generation = Cow::Borrowed(generation);
         if !generation.priority.is_normal() {
             generation.to_mut().priority = Priority::NORMAL;
         }
-        let mut bytes = Vec::with_capacity(1024);
-        // As JSON too, so that no text in one part reads like another part.
-        serde_json::to_writer(&mut bytes, &(scope.digest, scope.tenant, scope.choice, &*generation))?;
-        Ok(Self::from_bytes(bytes.into()))
+        Self::of_parts(&(scope.digest, scope.tenant, scope.choice, &*generation))
     }
 
     /// The identity of the vector of `input`, one of those of `embedding`.
-    pub fn of_input(embedding: &Embedding, input: &str, scope: Scope<'_>) -> Result<Self, serde_json::Error> {
+    pub fn of_input(embedding: &Embedding, input: &str, scope: Scope<'_>) -> Result<Self, NotWritten> {
         let Embedding { model, inputs: _, truncate, dimensions, num_ctx } = embedding;
-        let mut bytes = Vec::with_capacity(256 + input.len());
         // A text where that of a generation has a number.
         let kind = "embedding";
-        let of_input = (scope.digest, scope.tenant, kind, model, truncate, dimensions, num_ctx, input);
-        serde_json::to_writer(&mut bytes, &of_input)?;
-        Ok(Self::from_bytes(bytes.into()))
+        Self::of_parts(&(scope.digest, scope.tenant, kind, model, truncate, dimensions, num_ctx, input))
+    }
+
+    /// As MessagePack with the names of fields: texts are copied, not escaped, and each part has its length before it, so that no text in
+    /// one part reads like another part.
+    fn of_parts(parts: &impl Serialize) -> Result<Self, NotWritten> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            let written = rmp_serde::encode::write_named(scratch, parts);
+            let identity = written.map(|()| Self::from_bytes(scratch.as_slice()));
+            if scratch.capacity() > SCRATCH_LIMIT {
+                *scratch = Vec::new();
+            }
+            identity
+        })
     }
 
     /// That of canonical bytes that were kept.
-    pub fn from_bytes(bytes: Arc<[u8]>) -> Self {
-        Self { key: Key(Sha256::digest(&bytes).into()), bytes }
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let hash = HASHER.hash_one(bytes);
+        Self(Arc::new(Canonical { hash, key: OnceLock::new(), bytes: bytes.into() }))
     }
 
-    /// The hash.
+    /// The hash that it has everywhere.
     pub fn key(&self) -> Key {
-        self.key
+        *self.0.key.get_or_init(|| Key(Sha256::digest(&self.0.bytes).into()))
     }
 
     /// What was hashed.
-    pub fn bytes(&self) -> &Arc<[u8]> {
-        &self.bytes
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.hash == other.0.hash && self.0.bytes == other.0.bytes
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
     }
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Identity({}, {} bytes)", self.key, self.bytes.len())
+        write!(f, "Identity({}, {} bytes)", self.key(), self.bytes().len())
     }
 }
 
@@ -155,7 +201,15 @@ mod tests {
     #[test]
     fn kept_bytes_are_the_same_identity() {
         let identity = identity(0, Scope::default());
-        assert!(Identity::from_bytes(Arc::clone(identity.bytes())) == identity);
+        let kept = Identity::from_bytes(identity.bytes());
+        assert!(kept == identity && kept.key() == identity.key());
+    }
+
+    #[test]
+    fn a_hash_alone_is_not_trusted() {
+        let identity = identity(0, Scope::default());
+        let canonical = Canonical { hash: identity.0.hash, key: OnceLock::new(), bytes: Box::default() };
+        assert!(Identity(Arc::new(canonical)) != identity);
     }
 
     #[test]

@@ -32,6 +32,11 @@ impl Pool {
         self.read().get(model).cloned().unwrap_or_default()
     }
 
+    /// Whether a node that is no worker takes requests for `model` now.
+    pub fn has_remote(&self, model: &str) -> bool {
+        self.read().get(model).is_some_and(|nodes| nodes.iter().any(|node| node.is_remote()))
+    }
+
     /// A node of this name, if one takes requests.
     pub fn named(&self, name: &str) -> Option<Arc<Node>> {
         self.read().values().flatten().find(|node| *node.name == *name).cloned()

@@ -113,6 +113,16 @@ impl Server {
         request.send(&self.data).expect("an answer")
     }
 
+    /// The names that `/api/tags` lists, sorted.
+    pub fn model_names(&self) -> Vec<String> {
+        let list = self.get("/api/tags").json().expect("JSON");
+        let names = list["models"].as_array().expect("a list").iter();
+        let mut names: Vec<_> =
+            names.map(|model| model["name"].as_str().expect("a name").to_owned()).collect();
+        names.sort();
+        names
+    }
+
     pub fn get(&self, path: &str) -> Response {
         self.send(&Request::get(path))
     }

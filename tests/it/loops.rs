@@ -65,14 +65,6 @@ fn ring(protocol: &str, own: &[String]) -> Vec<Server> {
     servers
 }
 
-fn names(server: &Server) -> Vec<String> {
-    let list = server.get("/api/tags").json().expect("JSON");
-    let names = list["models"].as_array().expect("a list").iter();
-    let mut names: Vec<_> = names.map(|model| model["name"].as_str().expect("a name").to_owned()).collect();
-    names.sort();
-    names
-}
-
 fn question(model: &str) -> Value {
     json!({"model": model, "prompt": "Tell", "options": {"num_predict": 5, "seed": 1}})
 }
@@ -83,7 +75,7 @@ fn two_that_list_each_other_serve_what_either_has() {
         let tiny = format!("tiny: {}", model(Fixture::TinyLlama, ""));
         let servers = ring(protocol, &[format!("{tiny}, other: {}", model(Fixture::TinyLlama, "")), tiny]);
         for server in &servers {
-            until_true("the models are found", || names(server) == ["other:latest", "tiny:latest"]);
+            until_true("the models are found", || server.model_names() == ["other:latest", "tiny:latest"]);
         }
         for server in &servers {
             for _ in 0..6 {
@@ -115,12 +107,12 @@ fn a_model_that_is_gone_is_gone_all_round() {
         own.resize(size, String::new());
         let servers = ring("arriero", &own);
         for server in &servers {
-            until_true("all have it", || names(server) == ["m:latest"]);
+            until_true("all have it", || server.model_names() == ["m:latest"]);
             server.generate(&question("m"));
         }
         drop(node);
         for server in &servers {
-            until_true("nobody has it", || names(server).is_empty());
+            until_true("nobody has it", || server.model_names().is_empty());
         }
     }
 }

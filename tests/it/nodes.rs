@@ -28,18 +28,9 @@ fn near(far: &Server, node: &str) -> Server {
     Server::start(&format!("nodes: [{{ name: box, url: \"http://{}\", {node} }}]", far.data.host()))
 }
 
-/// The names that `/api/tags` lists.
-fn names(server: &Server) -> Vec<String> {
-    let list = server.get("/api/tags").json().expect("JSON");
-    let names = list["models"].as_array().expect("a list").iter();
-    let mut names: Vec<_> = names.map(|model| model["name"].as_str().expect("a name").to_owned()).collect();
-    names.sort();
-    names
-}
-
 /// The same request to both, until the near one knows the model.
 fn both(near: &Server, far: &Server, path: &str, body: &Value) -> (Value, Value) {
-    until_true("the models are found", || names(near) == names(far));
+    until_true("the models are found", || near.model_names() == far.model_names());
     let answer = |server: &Server| {
         let response = server.post(path, body);
         let status = response.status;
@@ -209,7 +200,7 @@ fn lists_show_what_both_have_and_names_can_be_changed() {
         far.data.host()
     ));
     let union = ["bert:latest", "demo:latest", "mine:latest", "ranker:latest", "tiny:latest"];
-    until_true("the union", || names(&near) == union);
+    until_true("the union", || near.model_names() == union);
     let list = near.get("/v1/models").json().expect("JSON");
     assert_eq!(list["data"].as_array().map(Vec::len), Some(union.len()));
     let tags = near.get("/api/tags").json().expect("JSON");
@@ -236,10 +227,10 @@ fn lists_show_what_both_have_and_names_can_be_changed() {
 fn what_only_a_lost_node_had_is_known_and_not_served() {
     let mut far = far();
     let near = near(&far, "protocol: ollama, refresh: 100ms");
-    until_true("the models are found", || names(&near).len() == 3);
+    until_true("the models are found", || near.model_names().len() == 3);
     far.signal(nix::sys::signal::Signal::SIGKILL);
     far.exit();
-    until_true("they are gone", || names(&near).is_empty());
+    until_true("they are gone", || near.model_names().is_empty());
     let refused = near.post("/api/chat", &chat(json!({})));
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     let error = refused.json().expect("JSON")["error"].clone();

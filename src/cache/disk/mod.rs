@@ -217,7 +217,7 @@ impl Tier for Disk {
         let (index, now) = (self.shelf.index(), SystemTime::now());
         let meant = index
             .iter()
-            .filter(|(key, row)| which.is(**key, &row.model, &row.tenant) && !is_over(row.expires, now));
+            .filter(|(key, row)| which.is(|| **key, &row.model, &row.tenant) && !is_over(row.expires, now));
         let summary = |(key, row): (&Key, &Row)| Summary {
             key: key.to_string(),
             model: Arc::clone(&row.model),

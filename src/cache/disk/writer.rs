@@ -66,8 +66,8 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
             }
             Order::Purge(which, told) => {
                 // What waits in front of it is meant too.
-                puts.retain(|(key, row, _): &(Key, Row, _)| !which.is(*key, &row.model, &row.tenant));
-                let gone = shelf.index().take(|key, row| which.is(*key, &row.model, &row.tenant));
+                puts.retain(|(key, row, _): &(Key, Row, _)| !which.is(|| *key, &row.model, &row.tenant));
+                let gone = shelf.index().take(|key, row| which.is(|| *key, &row.model, &row.tenant));
                 shelf.counts.evicted("purged", gone.len() as u64);
                 purged.push((told, gone.len() as u64));
                 removals.extend(gone);

@@ -16,15 +16,20 @@ pub(in crate::dialect) fn string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
 }
 
-/// Appends a number.
-pub(in crate::dialect) fn number(out: &mut BytesMut, value: impl std::fmt::Display) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{value}");
+/// Appends a whole number. An answer can end in thousands of them (`context`), for which `fmt` is too slow.
+pub(in crate::dialect) fn number(out: &mut BytesMut, value: impl itoa::Integer) {
+    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends whole numbers as a JSON list.
+pub(in crate::dialect) fn numbers<T: itoa::Integer>(out: &mut BytesMut, values: &[T]) {
+    list(out, values, |out, value| number(out, *value));
 }
 
 /// Appends a float. JSON has no infinity and no NaN; log probabilities that are neither become OpenAI's "almost impossible".
 pub(in crate::dialect) fn finite(out: &mut BytesMut, value: f32) {
-    number(out, if value.is_finite() { value } else { -9999.0 });
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{}", if value.is_finite() { value } else { -9999.0 });
 }
 
 /// Appends `items` as a JSON list, each written by `item`.

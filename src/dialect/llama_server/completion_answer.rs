@@ -1,5 +1,7 @@
 //! [`CompletionAnswer`]: what `/completion` and `/infill` send back. `generation_settings` and numbers of slots are left out.
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::dialect::sse::EVENT_STREAM;
@@ -78,7 +80,7 @@ fn content(text: &str, tokens: &[u32], out: &mut BytesMut) {
     out.put_slice(b"{\"index\":0,\"content\":");
     json::string(out, text);
     out.put_slice(b",\"tokens\":");
-    json::list(out, tokens, json::number);
+    json::numbers(out, tokens);
     out.put_u8(b',');
 }
 
@@ -93,12 +95,11 @@ fn timings(done: &Done, out: &mut BytesMut) {
     ] {
         let (count_or_one, milliseconds) = (count.max(1) as f64, nanoseconds.max(1) as f64 / 1e6);
         let (per_token, per_second) = (milliseconds / count_or_one, count as f64 * 1e3 / milliseconds);
-        json::number(
+        // Writing to memory cannot fail.
+        let _ = write!(
             out,
-            format_args!(
-                ",\"{name}_n\":{count},\"{name}_ms\":{milliseconds},\"{name}_per_token_ms\":{per_token},\
-                 \"{name}_per_second\":{per_second}"
-            ),
+            ",\"{name}_n\":{count},\"{name}_ms\":{milliseconds},\"{name}_per_token_ms\":{per_token},\
+             \"{name}_per_second\":{per_second}"
         );
     }
     out.put_u8(b'}');

@@ -42,17 +42,17 @@ impl Render for TokenList {
         if self.with_pieces {
             json::list(&mut out, tokens.iter().zip(pieces), |out, (id, piece)| {
                 out.put_slice(b"{\"id\":");
-                json::number(out, id);
+                json::number(out, *id);
                 out.put_slice(b",\"piece\":");
                 // What is no text by itself, such as a part of a character, is a list of bytes.
                 match std::str::from_utf8(piece) {
                     Ok(text) => json::string(out, text),
-                    Err(_) => json::list(out, piece, json::number),
+                    Err(_) => json::numbers(out, piece),
                 }
                 out.put_u8(b'}');
             });
         } else {
-            json::list(&mut out, tokens, json::number);
+            json::numbers(&mut out, tokens);
         }
         out.put_u8(b'}');
         out.into()

@@ -103,7 +103,7 @@ impl Answer {
         );
         if self.shape == Shape::Generate && !end.context.is_empty() {
             out.put_slice(b",\"context\":");
-            json::list(out, &end.context, json::number);
+            json::numbers(out, &end.context);
         }
         for (name, count) in [
             (&b",\"total_duration\":"[..], spent.total),
