@@ -63,7 +63,7 @@ pub fn entry_faults(entry: &NodeConfig, config: &Config, tree: &Node) -> Vec<Pro
     report.problems
 }
 
-/// Model files that cannot be opened now. They may be there when the model is loaded, so `serve` starts all the same.
+/// Model files that cannot be opened now, and CPUs that are not there. They may be when the model is loaded, so `serve` starts all the same.
 pub fn missing_files(config: &Config, tree: &Node) -> Vec<Problem> {
     let mut report = Report { tree, problems: Vec::new() };
     for (name, model) in &config.models {

@@ -10,6 +10,7 @@ use super::{Claim, Dispatch, Target};
 use crate::breaker::{Forced, Report};
 use crate::error::Error;
 use crate::generation::Generation;
+use crate::generation::seam::Binding;
 use crate::node::{Condition, Node};
 use crate::routing::{self, Decision, Digest, Record};
 
@@ -22,6 +23,9 @@ pub struct NodeReport {
     pub kind: &'static str,
     /// Where it listens.
     pub endpoint: String,
+    /// What it is bound to: `cpus` and `gpus`, where it is.
+    #[serde(flatten)]
+    pub binding: Binding,
     /// What it may be given.
     pub condition: Condition,
     /// Why, in words; empty where all is well.
@@ -116,6 +120,7 @@ impl Dispatch {
             name: Arc::clone(&node.name),
             kind: if node.is_remote() { "remote" } else { "worker" },
             endpoint: node.endpoint.to_string(),
+            binding: node.binding.clone(),
             condition,
             reason,
             share: share * breaker.share,

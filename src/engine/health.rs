@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use crate::generation::seam::{Device, Model, Sandbox, Settings, SnapshotCounts, State, Vitals};
+use crate::generation::seam::{Binding, Device, Model, Sandbox, Settings, SnapshotCounts, State, Vitals};
 
 /// The worker's state. Writers hold the lock for a few assignments only.
 #[derive(Default)]
@@ -20,8 +20,9 @@ struct Inner {
 
 impl Status {
     /// The state at the start.
-    pub fn new(sandbox: Sandbox) -> Self {
-        Self(Mutex::new(Inner { vitals: Vitals { sandbox, ..Vitals::default() }, last_decode: None }))
+    pub fn new(binding: Binding, sandbox: Sandbox) -> Self {
+        let vitals = Vitals { binding, sandbox, ..Vitals::default() };
+        Self(Mutex::new(Inner { vitals, last_decode: None }))
     }
 
     /// The state as of now.

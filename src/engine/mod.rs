@@ -7,6 +7,7 @@
 //! ```
 
 mod adapters;
+mod affinity;
 mod answer;
 pub mod backend;
 mod budget;
@@ -97,6 +98,7 @@ pub fn run(mut spec: Spec) -> ExitCode {
 /// Takes what is needed from outside and then gives up the right to take more. While there is only this thread: those that are
 /// started later have its restrictions, those that were there would not.
 fn prepare(spec: &Spec) -> Result<(UnixListener, Sandbox), String> {
+    spec.binding.cpus.as_ref().map_or(Ok(()), affinity::bind)?;
     let socket = &spec.socket;
     let listener =
         serve::bind(socket).map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
@@ -121,7 +123,7 @@ async fn live(spec: Spec, listener: UnixListener, sandbox: Sandbox) -> Result<()
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let socket = spec.socket.clone();
     let worker = Arc::new(Worker {
-        status: Arc::new(Status::new(sandbox)),
+        status: Arc::new(Status::new(spec.binding.clone(), sandbox)),
         engine: OnceLock::new(),
         requests: TaskTracker::new(),
     });
@@ -228,7 +230,9 @@ fn compute(
     let status = &worker.status;
     let backend = backend::initialise()?;
     status.computes_with(describe());
-    let device_bytes_before = backend::used(&backend::gpus());
+    let gpus = backend::gpus();
+    spec.binding.gpus.as_ref().map_or(Ok(()), |bound| affinity::check_gpus(bound, gpus.len()))?;
+    let device_bytes_before = backend::used(&gpus);
     let progress = {
         let (status, stops) = (status.clone(), stops.clone());
         move |part| {

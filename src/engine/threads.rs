@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fs;
 
+use crate::units::Indices;
+
 /// Physical cores this process may run on, at least 1. Decoding is bound by memory and by vector units, which the threads of
 /// one core share, so more threads than cores slow it down. Affinity and the container's quota count.
 pub fn available() -> usize {
@@ -14,8 +16,10 @@ pub fn available() -> usize {
 fn physical_cores() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let cores: HashSet<String> = parse_list(allowed)
-        .into_iter()
+    let cores: HashSet<String> = allowed
+        .parse::<Indices>()
+        .ok()?
+        .iter()
         .filter_map(|cpu| {
             let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
             fs::read_to_string(path).ok()
@@ -24,24 +28,9 @@ fn physical_cores() -> Option<usize> {
     (!cores.is_empty()).then_some(cores.len())
 }
 
-/// The kernel's list format: `0-3,8`.
-fn parse_list(list: &str) -> Vec<usize> {
-    let ranges = list.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
-    });
-    ranges.flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_list_format_is_read() {
-        assert_eq!(parse_list("\t0-2,5,7-8\n"), [0, 1, 2, 5, 7, 8]);
-        assert_eq!(parse_list(""), [0usize; 0]);
-    }
 
     #[test]
     fn there_is_at_least_one_thread_and_no_more_than_allowed() {

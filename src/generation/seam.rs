@@ -14,9 +14,11 @@
 //!
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
 
+mod binding;
 mod settings;
 mod vitals;
 
+pub use binding::Binding;
 use serde::{Deserialize, Serialize};
 pub use settings::{
     Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
@@ -46,8 +48,11 @@ pub struct Spec {
     /// KV cells that all sequences share; 0: each has a stream of its own for its whole context.
     #[serde(default)]
     pub cells: u32,
-    /// Threads for decoding and for reading prompts; 0: one per physical core, and a single one to decode with a tiny model.
+    /// Threads for decoding and for reading prompts; 0: one per physical core that it has, and a single one to decode with a tiny model.
     pub threads: u32,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Binding::is_none")]
+    pub binding: Binding,
     /// Tokens per llama.cpp batch.
     pub batch: u32,
     /// How prompts are read while others generate.

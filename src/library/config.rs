@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::AdapterConfig;
 use crate::generation::Options;
 use crate::generation::seam::{KvType, PaceSettings, Pooling, SpeculateSettings};
-use crate::units::{KeepAlive, range};
+use crate::units::{Indices, KeepAlive, range};
 
 /// How one model is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,13 @@ pub struct ModelConfig {
     /// Number format of the KV cache.
     #[serde(default)]
     pub kv_type: KvType,
-    /// Threads per worker; 0: one per physical core.
+    /// CPUs for each worker, dealt out in turn; empty: any.
+    #[serde(default)]
+    pub cpus: Vec<Indices>,
+    /// GPUs for each worker, likewise; empty: all.
+    #[serde(default)]
+    pub gpus: Vec<Indices>,
+    /// Threads per worker; 0: one per physical core that it has.
     #[serde(default)]
     pub threads: u32,
     /// Tokens per llama.cpp batch.
@@ -102,6 +108,8 @@ impl ModelConfig {
             parallel: four(),
             cells: 0,
             kv_type: KvType::default(),
+            cpus: Vec::new(),
+            gpus: Vec::new(),
             threads: 0,
             batch: batch(),
             pace: PaceSettings::default(),
@@ -140,6 +148,7 @@ impl ModelConfig {
             .into_iter()
             .filter_map(|(key, value, range)| Some((key, range::fault(value, range)?)))
             .collect();
+        faults.extend(self.binding_faults());
         faults.extend(self.pace.fault().map(|fault| ("pace", fault.to_owned())));
         if self.adapters.values().filter(|adapter| adapter.default).count() > 1 {
             faults.push(("adapters", "only one of them can be the default".to_owned()));
@@ -167,8 +176,8 @@ impl ModelConfig {
         faults
     }
 
-    /// Why the file, that of its draft model and its projector cannot be served, as far as opening them tells; with the keys below the
-    /// model's.
+    /// Why the file, that of its draft model and its projector cannot be served, as far as opening them tells, and what this machine lacks
+    /// to run it; with the keys below the model's.
     pub fn file_faults(&self) -> Vec<(&'static [&'static str], String)> {
         let own = file_fault(Path::new(&self.path)).map(|fault| (&["path"][..], fault));
         let draft = self.speculate.draft.as_ref().and_then(|draft| file_fault(&draft.path));
@@ -176,6 +185,7 @@ impl ModelConfig {
         own.into_iter()
             .chain(draft.map(|fault| (&["speculate", "draft", "path"][..], fault)))
             .chain(projector.map(|fault| (&["projector"][..], fault)))
+            .chain(self.cpus_fault().map(|fault| (&["cpus"][..], fault)))
             .collect()
     }
 }

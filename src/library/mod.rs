@@ -5,6 +5,7 @@ mod builtin;
 mod card;
 mod config;
 mod edition;
+mod place;
 mod quantization;
 mod shelf;
 #[cfg(test)]

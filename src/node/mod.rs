@@ -35,6 +35,7 @@ pub use signal::{Resident, Signal};
 pub use via::{Hop, MOST_HOPS, NoHop, Via};
 pub use watched::Canonical;
 
+use crate::generation::seam::Binding;
 use crate::routing::Site;
 use protocol::{Offer, Protocol, ProtocolName};
 use traffic::Traffic;
@@ -50,6 +51,8 @@ pub struct Node {
     pub incarnation: u64,
     /// A worker's edition of its model ([`crate::library::Model::edition`]); 0 for remote nodes.
     pub edition: u64,
+    /// What a worker is bound to.
+    pub binding: Binding,
     /// Sequences it can run at once, or may be given.
     pub parallel: usize,
     /// How it is spoken to.
@@ -113,6 +116,7 @@ impl Node {
             endpoint: Endpoint::Unix(socket),
             incarnation,
             edition: 0,
+            binding: Binding::default(),
             parallel,
             protocol: ProtocolName::Worker.protocol(),
             access: Access::default(),

@@ -1,11 +1,13 @@
-//! Durations, sizes and ranges as people write them, where files belong, and the order of those that wait.
+//! Durations, sizes, ranges and sets of numbers as people write them, where files belong, and the order of those that wait.
 
 pub mod duration;
 pub mod folder;
+mod indices;
 mod keep_alive;
 pub mod line;
 pub mod range;
 pub mod share;
 pub mod size;
 
+pub use indices::{Indices, IndicesFault};
 pub use keep_alive::{GoDurationError, KeepAlive, parse_go_duration};

@@ -20,6 +20,7 @@ mod stake;
 mod tend;
 #[cfg(test)]
 mod tests;
+mod visible;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 
 use super::action::{Ending, Exit};
+use super::visible;
 use crate::generation::seam::{Spec, WARNING};
 
 /// Lines of stderr kept to explain an unexpected end.
@@ -57,6 +58,9 @@ impl Process {
         let mut command = Command::new(program);
         if !tuned_by_the_user() {
             command.env("GOMP_SPINCOUNT", SPIN);
+        }
+        if let Some(gpus) = &spec.binding.gpus {
+            command.envs(visible::variables(gpus, |name| std::env::var(name).ok()));
         }
         let mut child = command
             .args(["worker", "--spec", &json])

@@ -216,7 +216,8 @@ impl Resident {
         let startable = self.replicas.iter_mut().enumerate().filter(|(_, replica)| replica.can_start(now));
         for (index, replica) in startable {
             *incarnations += 1;
-            let (node, socket) = node(&self.model, self.first + index, *incarnations, runtime);
+            let (mut node, socket) = node(&self.model, self.first + index, *incarnations, runtime);
+            node.binding = self.model.config.binding(index);
             let start = Start { model: Arc::clone(&self.model), node: Arc::new(node), socket };
             replica.spawn(start, now, out);
         }

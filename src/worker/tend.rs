@@ -107,6 +107,7 @@ fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Mann
         parallel: config.parallel.max(1),
         cells: config.cells,
         threads: config.threads,
+        binding: start.node.binding.clone(),
         batch: config.batch,
         pace: config.pace.clone(),
         speculate: SpeculateSettings::default(),

@@ -279,6 +279,24 @@ fn a_missing_draft_model_is_named_with_its_place() {
 }
 
 #[test]
+fn cpus_that_are_not_there_and_sets_that_are_none_are_named_with_their_places() {
+    let missing =
+        &read("models: { a: { path: 'builtin:demo', cpus: [1023] } }", &[]).unwrap().missing_files[0];
+    assert_eq!(missing.path.to_string(), "models.a.cpus");
+    assert!(missing.message.ends_with(", and not 1023"), "{}", missing.message);
+    for (cpus, problem) in [
+        ("['0-3', '4-']", "cpus[1]: expected numbers such as \"0-3,8\", found \"4-\""),
+        ("[7-4]", "cpus[0]: the range 7-4 ends before it begins"),
+        ("['']", "cpus[0]: expected numbers such as \"0-3,8\", found \"\""),
+        ("[0, 1]", "cpus: must have no more sets than there are replicas, 1; found 2"),
+    ] {
+        let found =
+            read(&format!("models: {{ a: {{ path: 'builtin:demo', cpus: {cpus} }} }}"), &[]).unwrap_err();
+        assert!(found[0].ends_with(problem), "{found:?}");
+    }
+}
+
+#[test]
 fn a_bad_flag_is_named() {
     let sources = Sources { listen: Some("x".to_owned()), ..Sources::default() };
     let problems: Vec<String> =

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Binding, Settings};
 
 /// A worker's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Vitals {
     pub model: Option<Model>,
     /// llama.cpp's backend and the CPU features in use, as `arriero --version` prints them.
     pub backend: Backend,
+    /// What it is bound to.
+    #[serde(default, skip_serializing_if = "Binding::is_none")]
+    pub binding: Binding,
     /// What keeps the worker in.
     #[serde(default)]
     pub sandbox: Sandbox,
