@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::protocol::ProtocolName;
 use super::{Access, Endpoint, Secret, Standing, Timeouts, Tls, TlsFault};
-use crate::routing::{Location, Site};
+use crate::routing::{Location, Site, Zone};
 use crate::units::range;
 
 /// One entry of `nodes`: a server this Arriero does not own.
@@ -194,7 +194,7 @@ impl NodeConfig {
         Standing {
             weight: self.weight as f32,
             site: Site {
-                zone: Some(self.zone.as_str()).filter(|zone| !zone.is_empty()).map(Arc::from),
+                zone: Some(self.zone.as_str()).filter(|zone| !zone.is_empty()).map(Zone::of),
                 location: location.and_then(Result::ok),
             },
             tier: u8::try_from(self.tier).unwrap_or(u8::MAX),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::draw::mix;
+use super::draw::number_of;
 use super::site::Site;
 
 /// What a request takes of a node however short it is: its place in every batch. In tokens, so that load can be counted in them.
@@ -14,10 +14,9 @@ const TOKENS_OF_A_PLACE: f32 = 64.0;
 pub struct NodeId(pub(super) u64);
 
 impl NodeId {
-    /// The number of `name`: FNV-1a, mixed so that names that differ in one letter differ in every bit.
+    /// The number of `name`.
     pub fn of(name: &str) -> Self {
-        let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        Self(mix(name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv)))
+        Self(number_of(name))
     }
 }
 

@@ -7,6 +7,13 @@ use super::Candidate;
 /// The odd number nearest to 2^64 over the golden ratio: its multiples are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// A name as a number: the same in every process, and nearly certainly no other name's. FNV-1a, mixed so that names that differ in one letter
+/// differ in every bit.
+pub(super) fn number_of(name: &str) -> u64 {
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    mix(name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
+}
+
 /// SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA 2014): every bit of the result depends on every bit of `x`.
 pub(super) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -46,7 +46,7 @@ pub use digest::Digest;
 pub use order::{Order, Pick, Reason, Row};
 pub use outcome::Outcome;
 pub use prefix::{Prefix, PrefixWriter};
-pub use site::{Location, Site};
+pub use site::{Location, Site, Zone};
 pub use sites::{Cidr, NetworkConfig, Sites, SitesConfig};
 
 use draw::Dice;

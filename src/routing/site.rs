@@ -1,8 +1,8 @@
 //! [`Site`]: where a node or a client is, and how far that is from elsewhere.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
+
+use super::draw::number_of;
 
 /// Mean radius of the earth in kilometres (IUGG).
 const EARTH_RADIUS: f32 = 6371.0;
@@ -10,12 +10,23 @@ const EARTH_RADIUS: f32 = 6371.0;
 const LONGEST_ZONE: usize = 64;
 
 /// Where something is, as far as that is known.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Site {
-    /// A name that nodes and clients of the same place share.
-    pub zone: Option<Arc<str>>,
+    /// What nodes and clients of the same place share.
+    pub zone: Option<Zone>,
     /// On the globe.
     pub location: Option<Location>,
+}
+
+/// The name of a place, as a number: a decision compares those of a thousand nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone(u64);
+
+impl Zone {
+    /// The zone of this name.
+    pub fn of(name: &str) -> Self {
+        Self(number_of(name))
+    }
 }
 
 impl Site {
@@ -28,7 +39,7 @@ impl Site {
                     let degrees = [latitude.trim().parse().ok()?, longitude.trim().parse().ok()?];
                     site.location = Some(Location::try_from(degrees).ok()?);
                 }
-                None if part.len() <= LONGEST_ZONE => site.zone = Some(part.into()),
+                None if part.len() <= LONGEST_ZONE => site.zone = Some(Zone::of(part)),
                 None => return None,
             }
         }
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_header_names_a_zone_a_location_or_both() {
-        let zone = |zone: &str| Site { zone: Some(zone.into()), location: None };
+        let zone = |zone: &str| Site { zone: Some(Zone::of(zone)), location: None };
         assert_eq!(Site::parse("eu-1"), Some(zone("eu-1")));
         assert_eq!(
             Site::parse("eu-1; 52.4, 4.9"),

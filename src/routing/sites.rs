@@ -3,11 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::site::{Location, Site};
+use super::site::{Location, Site, Zone};
 
 /// How the place of a client is found; for `geographic` and `multi_objective`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +122,7 @@ impl Sites {
             .networks
             .iter()
             .map(|network| {
-                let zone = network.zone.as_deref().map(Arc::from);
+                let zone = network.zone.as_deref().map(Zone::of);
                 (network.cidr, Site { zone, location: network.location })
             })
             .collect();
@@ -137,7 +136,7 @@ impl Sites {
         let said = header.and_then(Site::parse);
         let looked_up = || {
             let address = address?.to_canonical();
-            self.0.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, site)| site.clone())
+            self.0.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, site)| *site)
         };
         said.or_else(looked_up).unwrap_or_default()
     }
@@ -161,9 +160,7 @@ mod tests {
         .unwrap();
         assert!(config.faults().is_empty());
         let sites = Sites::new(&config);
-        let zone = |header, address: &str| {
-            sites.find(header, address.parse().ok()).zone.as_deref().map(str::to_owned)
-        };
+        let zone = |header, address: &str| sites.find(header, address.parse().ok()).zone;
         for (address, expected) in [
             ("10.1.2.3", Some("narrow")),
             ("10.2.0.1", Some("wide")),
@@ -173,10 +170,10 @@ mod tests {
             ("192.0.2.8", None),
             ("::1", None),
         ] {
-            assert_eq!(zone(None, address).as_deref(), expected, "{address}");
-            assert_eq!(zone(Some("said"), address).as_deref(), Some("said"));
+            assert_eq!(zone(None, address), expected.map(Zone::of), "{address}");
+            assert_eq!(zone(Some("said"), address), Some(Zone::of("said")));
         }
-        assert_eq!(zone(Some(",,"), "10.2.0.1").as_deref(), Some("wide"), "a header that says nothing");
+        assert_eq!(zone(Some(",,"), "10.2.0.1"), Some(Zone::of("wide")), "a header that says nothing");
         assert_eq!(sites.find(None, None), Site::default());
     }
 
