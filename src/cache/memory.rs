@@ -78,9 +78,19 @@ impl Memory {
         found
     }
 
+    /// Whether an answer is there, for who does not ask for it.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.entries.contains_key(&key)
+    }
+
     /// As [`Tier::put`], at once.
     pub(super) fn keep(&self, entry: &Arc<Entry>) {
         self.entries.insert(entry.identity.key(), Arc::clone(entry));
+    }
+
+    /// Keeps what `other` has and this one does not.
+    pub(super) fn adopt(&self, other: &Self) {
+        other.all().filter(|entry| !self.has(entry.identity.key())).for_each(|entry| self.keep(&entry));
     }
 
     /// Does what was put off and brings the metrics up to date.

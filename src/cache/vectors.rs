@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use moka::sync::Cache;
 
 use super::config::EmbeddingsConfig;
@@ -29,9 +30,14 @@ pub struct Vector {
 
 /// Embeddings in memory, by the identity of an input.
 pub struct Vectors {
-    kept: Cache<Key, Kept>,
-    budget: u64,
+    store: ArcSwap<Store>,
     counts: Arc<Counts>,
+}
+
+/// What is kept under one configuration.
+struct Store {
+    kept: Cache<Key, Kept>,
+    config: EmbeddingsConfig,
 }
 
 #[derive(Clone)]
@@ -46,30 +52,39 @@ struct Kept {
 impl Vectors {
     /// Empty; with a budget of 0 it stays so.
     pub fn new(config: &EmbeddingsConfig, metrics: Arc<Metrics>) -> Self {
-        let size = |kept: &Kept| OVERHEAD + kept.bytes.len() + size_of_val(kept.vector.numbers.as_slice());
-        let kept = Cache::builder()
-            .max_capacity(config.memory)
-            .weigher(move |_, kept| u32::try_from(size(kept)).unwrap_or(u32::MAX))
-            .time_to_live(config.ttl);
         Self {
-            kept: kept.build(),
-            budget: config.memory,
+            store: ArcSwap::from_pointee(Store::new(config)),
             counts: Arc::new(Counts::new("embeddings", metrics)),
+        }
+    }
+
+    /// Goes on under other settings, with what there is room for.
+    pub fn configure(&self, config: &EmbeddingsConfig) {
+        if self.store.load().config == *config {
+            return;
+        }
+        let store = Arc::new(Store::new(config));
+        let before = self.store.swap(Arc::clone(&store));
+        for (key, kept) in &before.kept {
+            store.kept.insert(*key, kept);
         }
     }
 
     /// Whether anything is kept.
     pub fn is_on(&self) -> bool {
-        self.budget > 0
+        self.store.load().config.memory > 0
     }
 
     /// The vector that `wanted` takes.
     pub fn find(&self, wanted: &Wanted<'_>) -> Option<Vector> {
+        let store = self.store.load();
         let is_fit = |kept: &Kept| {
             let age = wanted.now.duration_since(kept.vector.created).unwrap_or_default();
-            kept.bytes == *wanted.identity.bytes() && wanted.max_age.is_none_or(|most| age <= most)
+            kept.bytes == *wanted.identity.bytes()
+                && age < store.config.ttl
+                && wanted.max_age.is_none_or(|most| age <= most)
         };
-        let found = self.kept.get(&wanted.identity.key()).filter(is_fit);
+        let found = store.kept.get(&wanted.identity.key()).filter(is_fit);
         if found.is_some() {
             self.counts.hit.inc()
         } else {
@@ -81,13 +96,15 @@ impl Vectors {
     /// Keeps the vector of an input of the model with this name, for this tenant.
     pub fn keep(&self, identity: &Identity, model: &Arc<str>, tenant: &str, vector: Vector) {
         let (model, tenant) = (Arc::clone(model), tenant.into());
-        self.kept.insert(identity.key(), Kept { bytes: Arc::clone(identity.bytes()), model, tenant, vector });
+        let kept = Kept { bytes: Arc::clone(identity.bytes()), model, tenant, vector };
+        self.store.load().kept.insert(identity.key(), kept);
     }
 
     /// Throws away, and says how many.
     pub fn purge(&self, which: &Which) -> u64 {
-        let meant = self.kept.iter().filter(|(key, kept)| which.is(**key, &kept.model, &kept.tenant));
-        let gone = meant.filter(|(key, _)| self.kept.remove(&**key).is_some()).count() as u64;
+        let store = self.store.load_full();
+        let meant = store.kept.iter().filter(|(key, kept)| which.is(**key, &kept.model, &kept.tenant));
+        let gone = meant.filter(|(key, _)| store.kept.remove(&**key).is_some()).count() as u64;
         self.counts.evicted("purged", gone);
         self.tend();
         gone
@@ -95,8 +112,13 @@ impl Vectors {
 
     /// What they take.
     pub fn usage(&self) -> Usage {
-        self.tend();
-        Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget }
+        let store = self.store.load();
+        store.kept.run_pending_tasks();
+        Usage {
+            entries: store.kept.entry_count(),
+            bytes: store.kept.weighted_size(),
+            budget: store.config.memory,
+        }
     }
 
     /// What came of look-ups.
@@ -106,10 +128,18 @@ impl Vectors {
 
     /// Does what was put off and brings the metrics up to date.
     pub fn tend(&self) {
-        self.kept.run_pending_tasks();
-        let usage =
-            Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget };
-        self.counts.holds(usage);
+        self.counts.holds(self.usage());
+    }
+}
+
+impl Store {
+    fn new(config: &EmbeddingsConfig) -> Self {
+        let size = |kept: &Kept| OVERHEAD + kept.bytes.len() + size_of_val(kept.vector.numbers.as_slice());
+        let kept = Cache::builder()
+            .max_capacity(config.memory)
+            .weigher(move |_, kept| u32::try_from(size(kept)).unwrap_or(u32::MAX))
+            .time_to_live(config.ttl);
+        Self { kept: kept.build(), config: config.clone() }
     }
 }
 
@@ -149,6 +179,19 @@ mod tests {
         let of = |model: &str| Which { model: Some(model.to_owned()), ..Which::default() };
         assert_eq!((vectors.purge(&of("other")), vectors.purge(&of("m"))), (0, 1));
         assert_eq!(vectors.find(&wanted(&a)), None);
+    }
+
+    #[test]
+    fn under_other_settings_they_stay_for_as_long_as_those_say() {
+        let (vectors, a) = (vectors(&EmbeddingsConfig::default()), identity("a"));
+        let is_found = |seconds| {
+            vectors.find(&Wanted { now: START + Duration::from_secs(seconds), ..wanted(&a) }).is_some()
+        };
+        assert!(is_found(60));
+        vectors.configure(&EmbeddingsConfig { memory: 1 << 20, ttl: Duration::from_secs(10) });
+        assert!(is_found(9) && !is_found(60));
+        vectors.configure(&EmbeddingsConfig { memory: 0, ..EmbeddingsConfig::default() });
+        assert!(!vectors.is_on() && !is_found(9));
     }
 
     #[test]

@@ -103,7 +103,11 @@ impl Dispatch {
         let Sameness { identity, is_shared, is_kept } = self.sameness(&request);
         let control = request.claim.control;
         let keeping = identity.as_ref().filter(|_| is_kept).map(|identity| self.keeping(&request, identity));
-        if let Some(answer) = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping)) {
+        let kept = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping));
+        if let Some(keeping) = &keeping {
+            self.foresee(&request, keeping, kept.is_some());
+        }
+        if let Some(answer) = kept {
             self.let_in(&request.target, &request.claim);
             return answer;
         }
