@@ -91,6 +91,7 @@ impl Memory {
     /// Keeps what `other` has and this one does not.
     pub(super) fn adopt(&self, other: &Self) {
         other.all().filter(|entry| !self.has(entry.identity.key())).for_each(|entry| self.keep(&entry));
+        self.tend();
     }
 
     /// Does what was put off and brings the metrics up to date.

@@ -31,6 +31,8 @@ mod settings;
 mod share;
 mod snapshot;
 mod target;
+#[cfg(test)]
+mod testing;
 mod warm;
 mod work;
 

@@ -113,3 +113,79 @@ fn expected(next: &Remembered, target: Target) -> Request {
     generation.priority = Priority::LOW;
     Request { target, claim, generation }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::cache::Which;
+    use crate::flight::Source;
+
+    fn of(session: u64) -> Claim {
+        Claim { session: Some(session), ..Claim::default() }
+    }
+
+    /// One that has seen `second` come after `first` twice, and keeps nothing of it.
+    async fn habit(cache: serde_json::Value) -> Bench {
+        let bench = Bench::start(cache).await;
+        for session in 0..2 {
+            bench.ask_as(of(session), "first").await.unwrap();
+            bench.ask_as(of(session), "second").await.unwrap();
+        }
+        // Another configuration of memory, which has room for nothing, and again one that has.
+        for memory in ["1", "1MiB"] {
+            let responses = bench.dispatch.responses();
+            let config = serde_json::from_value(json!({ "memory": memory })).unwrap();
+            responses.renew(responses.prepare(&config, None).unwrap());
+        }
+        assert!(bench.dispatch.responses().entries(&Which::default(), 9)["memory"].is_empty());
+        bench
+    }
+
+    fn counted(bench: &Bench, result: &str) -> u64 {
+        bench.metrics.prefetches.with_label_values(&[result]).get()
+    }
+
+    #[tokio::test]
+    async fn what_is_expected_is_there_before_it_is_asked_for() {
+        let bench = habit(json!({ "prefetch": { "enabled": true } })).await;
+        assert_eq!(bench.asked(), 2);
+        assert_eq!(bench.ask_as(of(7), "first").await.unwrap().0, Source::Miss);
+        bench.until("it is made ahead", |bench| counted(bench, "computed") == 1).await;
+        assert_eq!(bench.asked(), 4);
+        assert_eq!(bench.ask_as(of(7), "second").await.unwrap().0, Source::Hit);
+        assert_eq!((bench.asked(), counted(&bench, "used"), counted(&bench, "wasted")), (4, 1, 0));
+        let right = bench.metrics.prefetch_predictions.with_label_values(&["right"]).get();
+        assert_eq!(right, 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_ahead_while_others_have_all_places() {
+        let bench = habit(json!({ "prefetch": { "enabled": true } })).await;
+        let gate = bench.dispatch.catalog.gate("m").unwrap();
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            places.push(gate.line_up(Priority::NORMAL).unwrap().enter().await.unwrap());
+        }
+        // A request that waits in line learns all the same, and what is expected after it waits too.
+        let mut first = Box::pin(bench.ask_as(of(7), "first"));
+        assert!(futures::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        assert_eq!((bench.asked(), counted(&bench, "computed")), (2, 0));
+        drop(places);
+        assert_eq!(first.await.unwrap().0, Source::Miss);
+        bench.until("it is made ahead", |bench| counted(bench, "computed") == 1).await;
+        assert!(bench.is_kept("second").await);
+    }
+
+    #[tokio::test]
+    async fn switched_off_nothing_is_expected() {
+        let bench = habit(json!({})).await;
+        bench.ask_as(of(7), "first").await.unwrap();
+        assert!(!bench.is_kept("second").await);
+        let series = bench.metrics.render().unwrap();
+        assert!(!series.contains("arriero_prefetches_total{result=\"computed\"}"), "{series}");
+    }
+}

@@ -203,3 +203,91 @@ impl Dispatch {
         self.metrics.semantic_similarity.with_label_values(&[result]).observe(similarity);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::cache::{Control, Which};
+    use crate::flight::Source;
+
+    const QUESTION: &str = "How do I reset my password for the web site?";
+    const SIMILAR: &str = "How can I reset my password for the web site?";
+
+    async fn bench(mode: &str) -> Bench {
+        Bench::start(
+            json!({ "semantic": { "mode": mode, "model": "e", "threshold": 0.8, "deadline": "10s" } }),
+        )
+        .await
+    }
+
+    fn counted(bench: &Bench, result: &str) -> u64 {
+        bench.metrics.semantic_requests.with_label_values(&[result]).get()
+    }
+
+    async fn until_known(bench: &Bench, questions: i64) {
+        let known = |bench: &Bench| bench.metrics.cache_entries.with_label_values(&["questions"]).get();
+        bench.until("it is known", |bench| known(bench) == questions).await;
+    }
+
+    #[tokio::test]
+    async fn a_similar_question_gets_the_answer_and_none_of_its_own() {
+        let bench = bench("on").await;
+        assert_eq!(bench.ask(QUESTION).await, (Source::Miss, None));
+        until_known(&bench, 1).await;
+        for _ in 0..2 {
+            let (source, similarity) = bench.ask(SIMILAR).await;
+            assert_eq!(source, Source::Semantic);
+            assert!(similarity.is_some_and(|similarity| (0.8..1.0).contains(&similarity)), "{similarity:?}");
+        }
+        assert_eq!((bench.asked(), counted(&bench, "hit")), (1, 2));
+        assert_eq!(bench.ask("How can I reset my 2 password for the web site?").await.0, Source::Miss);
+        let another = Claim { tenant: Some("x".into()), ..Claim::default() };
+        assert_eq!(bench.ask_as(another, SIMILAR).await.unwrap().0, Source::Miss);
+        let control = Control { no_cache: true, ..Control::default() };
+        let own = Claim { control, ..Claim::default() };
+        assert_eq!(
+            bench.ask_as(own, "How may I reset my password for the web site?").await.unwrap().0,
+            Source::Bypass
+        );
+        assert_eq!(bench.asked(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_gone_is_not_given() {
+        let bench = bench("on").await;
+        bench.ask(QUESTION).await;
+        until_known(&bench, 1).await;
+        let responses = bench.dispatch.responses();
+        let key = responses.entries(&Which::default(), 1)["memory"][0].key.parse().unwrap();
+        // As if it had been pushed out, of which the questions are not told.
+        responses.renew(
+            responses.prepare(&serde_json::from_value(json!({ "memory": 1 })).unwrap(), None).unwrap(),
+        );
+        assert!(!responses.is_in_memory(key));
+        assert_eq!(bench.ask(SIMILAR).await.0, Source::Miss);
+        assert_eq!((bench.asked(), counted(&bench, "miss")), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn shadow_gives_nothing_and_says_whether_it_would_have_been_right() {
+        let bench = bench("shadow").await;
+        bench.ask(QUESTION).await;
+        until_known(&bench, 1).await;
+        assert_eq!(bench.ask(SIMILAR).await, (Source::Miss, None));
+        bench.until("it is compared", |bench| counted(bench, "same") == 1).await;
+        assert_eq!((bench.asked(), counted(&bench, "hit"), counted(&bench, "other")), (2, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn without_an_embedding_model_everything_is_as_ever() {
+        let bench = Bench::start(json!({ "semantic": { "mode": "on", "model": "nobody" } })).await;
+        for number in 0..5 {
+            let text = format!("What is the meaning of the number {number}?");
+            assert_eq!(bench.ask(&text).await.0, Source::Miss);
+        }
+        assert_eq!((bench.asked(), counted(&bench, "failed")), (5, 5));
+    }
+}
