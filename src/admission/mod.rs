@@ -2,12 +2,13 @@
 //! first come first served; tenants will find their place here.
 
 mod config;
+mod idle;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use config::QueueConfig;
 
@@ -48,8 +49,10 @@ impl Drop for Inside {
 impl Gate {
     /// Lets `places` requests run at once and `queue.depth` wait, each at most `queue.wait`.
     pub fn new(places: usize, queue: &QueueConfig) -> Self {
-        let waiting = Waiting { places, free: places, owed: 0, queue: queue.clone(), line: Line::default() };
-        Self { door: Arc::new(Door(Mutex::new(waiting))), inside: Arc::default() }
+        let (queue, line) = (queue.clone(), Line::default());
+        let waiting = Waiting { places, free: places, owed: 0, queue, line, watched: 0 };
+        let door = Door { waiting: Mutex::new(waiting), changed: Notify::new() };
+        Self { door: Arc::new(door), inside: Arc::default() }
     }
 
     /// Lets others join the line by these rules. Who is in it stays, and waits as long as it would have.
@@ -103,7 +106,11 @@ impl Ticket {
 }
 
 /// The places behind a gate and the line for them.
-struct Door(Mutex<Waiting>);
+struct Door {
+    waiting: Mutex<Waiting>,
+    /// Woken when a place is free or somebody waits, where that is watched.
+    changed: Notify,
+}
 
 struct Waiting {
     /// All there are.
@@ -115,6 +122,8 @@ struct Waiting {
     queue: QueueConfig,
     /// Nobody is in it while a place is free.
     line: Line<Priority, oneshot::Sender<Permit>>,
+    /// How many want to know of changes.
+    watched: usize,
 }
 
 /// One of the places; dropping it hands it to who is next.
@@ -129,6 +138,7 @@ impl Door {
         let mut waiting = self.lock();
         if waiting.free == 0 {
             waiting.line.push(priority, caller);
+            self.tell(&waiting);
         } else {
             waiting.free -= 1;
             drop(waiting);
@@ -148,11 +158,18 @@ impl Door {
         let next = waiting.line.next(|_| ()).map(|(next, _)| next);
         let called = next.and_then(|next| waiting.line.take(next)).map(|(_, caller)| caller);
         waiting.free += usize::from(called.is_none());
+        self.tell(&waiting);
         called
     }
 
+    fn tell(&self, waiting: &Waiting) {
+        if waiting.watched > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shared::client;
+use super::{PrefetchConfig, SemanticConfig};
 use crate::dialect::name;
-use crate::units::{duration, folder, range, size};
+use crate::units::{Secret, duration, folder, range, size};
 
 /// What is kept of answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,10 @@ pub struct CacheConfig {
     pub responses: ResponsesConfig,
     /// Vectors.
     pub embeddings: EmbeddingsConfig,
+    /// Answers to similar questions.
+    pub semantic: SemanticConfig,
+    /// Answers before anybody asks for them.
+    pub prefetch: PrefetchConfig,
 }
 
 /// What is kept of texts.
@@ -126,14 +132,17 @@ impl DiskConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SharedConfig {
-    /// `redis://host:port/database` or `unix:/path`.
+    /// `redis://host:port/database`, `rediss://` for TLS, or `unix:/path`.
     pub url: String,
     /// Who this is to the server.
     #[serde(default)]
     pub user: Option<String>,
     /// Its password.
     #[serde(default)]
-    pub password: Option<String>,
+    pub password: Option<Secret>,
+    /// For TLS: a PEM file of whom to trust, in place of the system's certificates.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
     /// The longest that a request waits for it.
     #[serde(default = "deadline", with = "duration")]
     pub deadline: Duration,
@@ -199,6 +208,8 @@ impl CacheConfig {
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = self.responses.faults();
         faults.extend(ttl_fault(self.embeddings.ttl).map(|fault| ("embeddings.ttl", fault)));
+        faults.extend(self.semantic.faults());
+        faults.extend(self.prefetch.faults());
         faults
     }
 }
@@ -229,14 +240,7 @@ impl ResponsesConfig {
 impl SharedConfig {
     fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if self.url.contains('@') {
-            let message = "must not have a password in it: there are user and password";
-            faults.push(("responses.shared.url", message.to_owned()));
-        } else if !["redis://", "valkey://", "unix:"].iter().any(|scheme| self.url.starts_with(scheme))
-            || redis::Client::open(self.url.as_str()).is_err()
-        {
-            faults.push(("responses.shared.url", "must be redis://HOST:PORT or unix:/PATH".to_owned()));
-        }
+        faults.extend(client(self).err());
         if self.deadline.is_zero() || self.deadline > Duration::from_secs(1) {
             faults.push(("responses.shared.deadline", "must be more than 0s and at most 1s".to_owned()));
         }
@@ -314,14 +318,37 @@ mod tests {
         assert_eq!(keys, expected);
     }
 
+    fn shared(config: serde_json::Value) -> SharedConfig {
+        serde_json::from_value(config).unwrap()
+    }
+
     #[test]
     fn passwords_do_not_stand_in_urls() {
-        let shared = |url: &str| {
-            let shared: SharedConfig = serde_json::from_value(json!({ "url": url })).unwrap();
-            shared.faults()
-        };
-        assert_eq!(shared("redis://10.0.0.1:6379/2"), []);
-        assert_eq!(shared("unix:/run/valkey.sock"), []);
-        assert!(shared("redis://:secret@10.0.0.1").iter().any(|(_, fault)| fault.contains("password")));
+        let faults = |url: &str| shared(json!({ "url": url })).faults();
+        assert_eq!(faults("redis://10.0.0.1:6379/2"), []);
+        assert_eq!(faults("unix:/run/valkey.sock"), []);
+        assert!(faults("redis://:secret@10.0.0.1").iter().any(|(_, fault)| fault.contains("password")));
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let config = shared(json!({ "url": "unix:/s", "password": "open sesame" }));
+        assert!(!format!("{config:?}").contains("sesame"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("sesame"));
+    }
+
+    #[test]
+    fn whom_to_trust_is_for_tls_and_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, "no certificate").unwrap();
+        let of = |url: &str, ca: Option<&std::path::Path>| shared(json!({ "url": url, "ca": ca })).faults();
+        let keys =
+            |faults: Vec<(&'static str, String)>| faults.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(of("rediss://box:6380", None), []);
+        assert_eq!(keys(of("rediss://box:6380/#insecure", None)), ["responses.shared.url"]);
+        assert_eq!(keys(of("rediss://box:6380", Some(&file))), ["responses.shared.ca"]);
+        assert_eq!(keys(of("rediss://box:6380", Some(&folder.path().join("none")))), ["responses.shared.ca"]);
+        assert_eq!(keys(of("redis://box:6379", Some(&file))), ["responses.shared.ca"]);
     }
 }

@@ -36,6 +36,15 @@ impl Entry {
         OVERHEAD + self.identity.bytes().len() + events
     }
 
+    /// What it says.
+    pub fn text(&self) -> String {
+        let text = |event: &Arc<Event>| match &**event {
+            Event::Delta(delta) => delta.text.clone(),
+            _ => String::new(),
+        };
+        self.events.iter().map(text).collect()
+    }
+
     /// How old it is.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.created).unwrap_or_default()

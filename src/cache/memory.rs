@@ -78,9 +78,20 @@ impl Memory {
         found
     }
 
+    /// Whether an answer is there, for who does not ask for it.
+    pub(super) fn has(&self, identity: &Identity) -> bool {
+        self.entries.contains_key(identity)
+    }
+
     /// As [`Tier::put`], at once.
     pub(super) fn keep(&self, entry: &Arc<Entry>) {
         self.entries.insert(entry.identity.clone(), Arc::clone(entry));
+    }
+
+    /// Keeps what `other` has and this one does not.
+    pub(super) fn adopt(&self, other: &Self) {
+        other.all().filter(|entry| !self.has(&entry.identity)).for_each(|entry| self.keep(&entry));
+        self.tend();
     }
 
     /// Does what was put off and brings the metrics up to date.

@@ -11,10 +11,13 @@ mod control;
 mod counts;
 mod disk;
 mod entry;
+mod likeness;
 mod memory;
+mod prefetch;
 mod responses;
 mod shared;
 mod tier;
+mod tiers;
 mod vectors;
 
 pub use archive::Loaded;
@@ -25,7 +28,10 @@ pub use config::{
 pub use control::Control;
 pub use counts::Statistics;
 pub use entry::{Entry, Wanted, is_whole};
-pub use responses::{Policy, Report, Responses};
+pub use likeness::{Alike, Asked, Likeness, Point, SemanticConfig, SemanticMode};
+pub use prefetch::{Client, Prefetch, PrefetchConfig, Remembered};
+pub use responses::{Renewed, Report, Responses};
 pub use shared::{Lease, Turn};
 pub use tier::{Summary, Tier, Usage, Which};
+pub use tiers::Policy;
 pub use vectors::{Vector, Vectors};

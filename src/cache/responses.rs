@@ -1,21 +1,20 @@
 //! [`Responses`]: all tiers of the response cache behind one door.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::disk::Disk;
-use super::memory::Memory;
-use super::shared::Shared;
+use super::tiers::{Policy, Tiers};
 use super::{
-    Entry, PolicyConfig, Replay, ResponsesConfig, Statistics, Summary, Tier, Turn, Usage, Vectors, Wanted,
-    Which,
+    Entry, Likeness, Prefetch, Replay, ResponsesConfig, Statistics, Summary, Tier, Turn, Usage, Vectors,
+    Wanted, Which,
 };
-use crate::dialect::name;
+use crate::generation::Identity;
 use crate::telemetry::Metrics;
 
 /// How often what was put off is done.
@@ -23,27 +22,17 @@ const TEND: Duration = Duration::from_secs(5);
 
 /// Answers that are kept. Dropping it waits until what was to be on disk is.
 pub struct Responses {
-    policy: Policy,
-    /// Those of models that have another one, by the keys of their names.
-    policies: HashMap<String, Policy>,
-    /// How stored answers are streamed.
-    pub replay: Replay,
-    memory: Arc<Memory>,
-    /// The faster first.
-    slower: Vec<Arc<dyn Tier>>,
-    shared: Option<Arc<Shared>>,
+    /// Swapped as a whole.
+    tiers: ArcSwap<Tiers>,
+    metrics: Arc<Metrics>,
+    /// Which questions are similar.
+    pub likeness: Likeness,
+    /// What is asked next.
+    pub prefetch: Prefetch,
 }
 
-/// What is kept of a model's answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Whether anything is.
-    pub is_enabled: bool,
-    /// How old an answer may be.
-    pub ttl: Duration,
-    /// Whether those with tool calls are.
-    pub with_tool_calls: bool,
-}
+/// The tiers of another configuration, ready to be put in force.
+pub struct Renewed(Tiers);
 
 /// A tier, for who looks at it.
 #[derive(Clone, Debug, Serialize)]
@@ -65,57 +54,58 @@ impl Responses {
         folder: Option<&Path>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
-        let mut slower: Vec<Arc<dyn Tier>> = Vec::new();
-        if let (true, Some(folder)) = (config.enabled, folder) {
-            let disk = Disk::open(folder, config.disk.budget, Arc::clone(metrics));
-            slower.push(Arc::new(disk.map_err(|error| format!("cache.responses.disk: {error}"))?));
-        }
-        let shared = config.shared.as_ref().filter(|_| config.enabled);
-        let shared = shared.map(|shared| Shared::new(shared, Arc::clone(metrics))).transpose();
-        let shared = shared.map_err(|error| format!("cache.responses.shared: {error}"))?.map(Arc::new);
-        slower.extend(shared.iter().map(|shared| Arc::clone(shared) as Arc<dyn Tier>));
-        let policy =
-            Policy { is_enabled: config.enabled, ttl: config.ttl, with_tool_calls: config.tool_calls };
-        let of = |own: &PolicyConfig| Policy {
-            is_enabled: own.enabled.unwrap_or(policy.is_enabled),
-            ttl: own.ttl.unwrap_or(policy.ttl),
-            with_tool_calls: own.tool_calls.unwrap_or(policy.with_tool_calls),
-        };
-        let policies = config.models.iter().filter_map(|(model, own)| Some((name::key(model)?, of(own))));
         Ok(Self {
-            policy,
-            policies: policies.collect(),
-            replay: config.replay,
-            memory: Arc::new(Memory::new(config, Arc::clone(metrics))),
-            slower,
-            shared,
+            tiers: ArcSwap::from_pointee(Tiers::new(config, folder, None, metrics)?),
+            metrics: Arc::clone(metrics),
+            likeness: Likeness::new(metrics),
+            prefetch: Prefetch::new(metrics),
         })
+    }
+
+    /// Makes what another configuration needs; nothing has changed yet. Runs inside of a runtime, and blocks: it opens a file.
+    pub fn prepare(&self, config: &ResponsesConfig, folder: Option<&Path>) -> Result<Renewed, String> {
+        let before = self.tiers.load_full();
+        Tiers::new(config, folder, Some(&*before), &self.metrics).map(Renewed)
+    }
+
+    /// Goes on under it. What is in memory stays there, as far as there is room. Blocks: a tier that is given up writes what it has to.
+    pub fn renew(&self, Renewed(tiers): Renewed) {
+        let tiers = Arc::new(tiers);
+        let before = self.tiers.swap(Arc::clone(&tiers));
+        tiers.succeed(&before);
     }
 
     /// What is kept of the answers of the model with this name.
     pub fn policy(&self, model: &str) -> Policy {
-        if self.policies.is_empty() {
-            return self.policy;
-        }
-        let own = name::key(model).and_then(|key| self.policies.get(&key));
-        own.copied().unwrap_or(self.policy)
+        self.tiers.load().policy(model)
+    }
+
+    /// How stored answers are streamed.
+    pub fn replay(&self) -> Replay {
+        self.tiers.load().replay()
     }
 
     /// The answer that is in memory.
     pub fn memory(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
-        self.memory.find(wanted)
+        self.tiers.load().memory.find(wanted)
+    }
+
+    /// Whether an answer is in memory, for who does not ask for it.
+    pub fn is_in_memory(&self, identity: &Identity) -> bool {
+        self.tiers.load().memory.has(identity)
     }
 
     /// Whether there is more than memory.
     pub fn is_deep(&self) -> bool {
-        !self.slower.is_empty()
+        !self.tiers.load().slower.is_empty()
     }
 
     /// The answer that is elsewhere; faster tiers have it from now on.
     pub async fn deeper(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
-        for (level, tier) in self.slower.iter().enumerate() {
+        let tiers = self.tiers.load_full();
+        for (level, tier) in tiers.slower.iter().enumerate() {
             if let Some(entry) = tier.get(wanted).await {
-                self.promote(&entry, level).await;
+                tiers.promote(&entry, level).await;
                 return Some(entry);
             }
         }
@@ -124,41 +114,44 @@ impl Responses {
 
     /// Whose turn it is to compute what nobody has.
     pub async fn turn(&self, wanted: &Wanted<'_>) -> Turn {
-        let Some(shared) = &self.shared else { return Turn::Free };
+        let tiers = self.tiers.load_full();
+        let Some(shared) = &tiers.shared else { return Turn::Free };
         let turn = shared.turn(wanted).await;
         if let Turn::Answered(entry) = &turn {
-            self.promote(entry, self.slower.len() - 1).await;
+            tiers.promote(entry, tiers.slower.len() - 1).await;
         }
         turn
     }
 
-    async fn promote(&self, entry: &Arc<Entry>, level: usize) {
-        self.memory.keep(entry);
-        for faster in self.slower.iter().take(level) {
-            faster.put(entry).await;
+    /// Returns when nothing that concerns other instances is left to be said; for the end.
+    pub async fn settle(&self) {
+        if let Some(shared) = &self.tiers.load_full().shared {
+            shared.settle().await;
         }
     }
 
     /// Keeps an answer in memory.
     pub fn keep(&self, entry: &Arc<Entry>) {
-        self.memory.keep(entry);
+        self.tiers.load().memory.keep(entry);
     }
 
     /// Keeps an answer in the slower tiers.
     pub async fn keep_deeper(&self, entry: &Arc<Entry>) {
-        for tier in &self.slower {
+        for tier in &self.tiers.load_full().slower {
             tier.put(entry).await;
         }
     }
 
     /// Throws away, and says how many by tier.
     pub async fn purge(&self, which: &Which) -> BTreeMap<&'static str, u64> {
-        let mut gone = BTreeMap::new();
+        let (tiers, mut gone) = (self.tiers.load_full(), BTreeMap::new());
         // The slower first, so that nothing is promoted behind the purge's back.
-        for tier in self.slower.iter().rev() {
+        for tier in tiers.slower.iter().rev() {
             gone.insert(tier.name(), tier.purge(which).await);
         }
-        gone.insert(self.memory.name(), self.memory.purge(which).await);
+        gone.insert(tiers.memory.name(), tiers.memory.purge(which).await);
+        self.likeness.purge(which);
+        self.prefetch.purge(which);
         gone
     }
 
@@ -169,29 +162,35 @@ impl Responses {
             usage: tier.usage(),
             statistics: tier.statistics(),
         };
-        std::iter::once(report(&*self.memory)).chain(self.slower.iter().map(|tier| report(&**tier))).collect()
+        let tiers = self.tiers.load();
+        let slower = tiers.slower.iter().map(|tier| report(&**tier));
+        std::iter::once(report(&*tiers.memory)).chain(slower).collect()
     }
 
     /// Up to `most` entries of each tier that can tell, by tier.
     pub fn entries(&self, which: &Which, most: usize) -> BTreeMap<&'static str, Vec<Summary>> {
-        let memory = (self.memory.name(), self.memory.list(which, most));
-        let slower = self.slower.iter().map(|tier| (tier.name(), tier.list(which, most)));
+        let tiers = self.tiers.load();
+        let memory = (tiers.memory.name(), tiers.memory.list(which, most));
+        let slower = tiers.slower.iter().map(|tier| (tier.name(), tier.list(which, most)));
         std::iter::once(memory).chain(slower).collect()
     }
 
     /// What is in memory of these.
-    pub(super) fn in_memory<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Arc<Entry>> + 'a {
-        self.memory.all().filter(|entry| which.means(entry))
+    pub(super) fn in_memory(&self, which: &Which) -> Vec<Arc<Entry>> {
+        self.tiers.load().memory.all().filter(|entry| which.means(entry)).collect()
     }
 
     /// Does what was put off, also that of `vectors`, now and then; never ends.
     pub async fn tend(&self, vectors: &Vectors) -> Infallible {
         loop {
-            self.memory.tend();
+            let tiers = self.tiers.load_full();
+            tiers.memory.tend();
             vectors.tend();
-            if let Some(shared) = &self.shared {
+            self.prefetch.tend();
+            if let Some(shared) = &tiers.shared {
                 shared.tend().await;
             }
+            drop(tiers);
             tokio::time::sleep(TEND).await;
         }
     }
@@ -242,6 +241,50 @@ mod tests {
         assert_eq!(responses.policy("small:latest").ttl, Duration::from_secs(3600));
         assert_eq!(responses.policy("other").ttl, Duration::from_secs(60));
         assert!(!responses.policy("off").is_enabled && responses.policy("small").is_enabled);
+    }
+
+    fn renew(responses: &Responses, config: serde_json::Value, folder: Option<&Path>) {
+        let config = serde_json::from_value(config).unwrap();
+        responses.renew(responses.prepare(&config, folder).unwrap());
+    }
+
+    #[tokio::test]
+    async fn under_another_configuration_memory_keeps_what_it_has_room_for() {
+        let responses = responses(json!({}), None);
+        for number in 0..50 {
+            responses.keep(&fresh(&number.to_string()));
+        }
+        let count = || responses.reports()[0].usage.unwrap();
+        renew(&responses, json!({ "memory": "1MiB", "policy": "lru", "ttl": "9s", "replay": "paced" }), None);
+        assert_eq!((count().entries, count().budget), (50, 1 << 20));
+        assert_eq!((responses.policy("m").ttl, responses.replay()), (Duration::from_secs(9), Replay::Paced));
+        renew(&responses, json!({ "memory": "10KiB", "policy": "lru" }), None);
+        assert!((5..20).contains(&count().entries) && count().bytes <= 10 << 10, "{:?}", count());
+        let before = count();
+        renew(&responses, json!({ "memory": "10KiB", "policy": "lru", "enabled": false }), None);
+        assert_eq!(count(), before);
+        assert!(!responses.policy("m").is_enabled);
+    }
+
+    #[tokio::test]
+    async fn tiers_come_and_go_and_change_their_size_while_running() {
+        let folder = tempfile::tempdir().unwrap();
+        let responses = responses(json!({}), None);
+        assert!(!responses.is_deep());
+        let with = |budget: &str| json!({ "disk": { "budget": budget } });
+        renew(&responses, with("8MiB"), Some(folder.path()));
+        responses.keep_deeper(&fresh("p")).await;
+        renew(&responses, with("16MiB"), Some(folder.path()));
+        assert_eq!(responses.reports()[1].usage.unwrap().budget, 16 << 20);
+        // Given up, it has everything on disk, and its file can be opened again.
+        renew(&responses, json!({}), None);
+        assert!(!responses.is_deep());
+        renew(&responses, with("8MiB"), Some(folder.path()));
+        let identity = identity("p");
+        assert!(responses.deeper(&Wanted { now: SystemTime::now(), ..wanted(&identity) }).await.is_some());
+        let elsewhere = tempfile::tempdir().unwrap();
+        renew(&responses, with("8MiB"), Some(elsewhere.path()));
+        assert_eq!(responses.reports()[1].usage.unwrap().entries, 0);
     }
 
     #[tokio::test]

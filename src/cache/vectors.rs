@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use moka::sync::Cache;
 
 use super::config::EmbeddingsConfig;
@@ -29,9 +30,14 @@ pub struct Vector {
 
 /// Embeddings in memory, by the identity of an input.
 pub struct Vectors {
-    kept: Cache<Identity, Kept>,
-    budget: u64,
+    store: ArcSwap<Store>,
     counts: Arc<Counts>,
+}
+
+/// What is kept under one configuration.
+struct Store {
+    kept: Cache<Identity, Kept>,
+    config: EmbeddingsConfig,
 }
 
 #[derive(Clone)]
@@ -44,32 +50,37 @@ struct Kept {
 impl Vectors {
     /// Empty; with a budget of 0 it stays so.
     pub fn new(config: &EmbeddingsConfig, metrics: Arc<Metrics>) -> Self {
-        let size = |identity: &Identity, kept: &Kept| {
-            OVERHEAD + identity.bytes().len() + size_of_val(kept.vector.numbers.as_slice())
-        };
-        let kept = Cache::builder()
-            .max_capacity(config.memory)
-            .weigher(move |identity, kept| u32::try_from(size(identity, kept)).unwrap_or(u32::MAX))
-            .time_to_live(config.ttl);
         Self {
-            kept: kept.build(),
-            budget: config.memory,
+            store: ArcSwap::from_pointee(Store::new(config)),
             counts: Arc::new(Counts::new("embeddings", metrics)),
+        }
+    }
+
+    /// Goes on under other settings, with what there is room for.
+    pub fn configure(&self, config: &EmbeddingsConfig) {
+        if self.store.load().config == *config {
+            return;
+        }
+        let store = Arc::new(Store::new(config));
+        let before = self.store.swap(Arc::clone(&store));
+        for (identity, kept) in &before.kept {
+            store.kept.insert(Identity::clone(&identity), kept);
         }
     }
 
     /// Whether anything is kept.
     pub fn is_on(&self) -> bool {
-        self.budget > 0
+        self.store.load().config.memory > 0
     }
 
     /// The vector that `wanted` takes.
     pub fn find(&self, wanted: &Wanted<'_>) -> Option<Vector> {
+        let store = self.store.load();
         let is_fit = |kept: &Kept| {
             let age = wanted.now.duration_since(kept.vector.created).unwrap_or_default();
-            wanted.max_age.is_none_or(|most| age <= most)
+            age < store.config.ttl && wanted.max_age.is_none_or(|most| age <= most)
         };
-        let found = self.kept.get(wanted.identity).filter(is_fit);
+        let found = store.kept.get(wanted.identity).filter(is_fit);
         if found.is_some() {
             self.counts.hit.inc()
         } else {
@@ -81,15 +92,16 @@ impl Vectors {
     /// Keeps the vector of an input of the model with this name, for this tenant.
     pub fn keep(&self, identity: &Identity, model: &Arc<str>, tenant: &str, vector: Vector) {
         let (model, tenant) = (Arc::clone(model), tenant.into());
-        self.kept.insert(identity.clone(), Kept { model, tenant, vector });
+        self.store.load().kept.insert(identity.clone(), Kept { model, tenant, vector });
     }
 
     /// Throws away, and says how many.
     pub fn purge(&self, which: &Which) -> u64 {
+        let store = self.store.load_full();
         let is_meant =
             |identity: &Identity, kept: &Kept| which.is(|| identity.key(), &kept.model, &kept.tenant);
-        let meant = self.kept.iter().filter(|(identity, kept)| is_meant(identity, kept));
-        let gone = meant.filter(|(identity, _)| self.kept.remove(&**identity).is_some()).count() as u64;
+        let meant = store.kept.iter().filter(|(identity, kept)| is_meant(identity, kept));
+        let gone = meant.filter(|(identity, _)| store.kept.remove(&**identity).is_some()).count() as u64;
         self.counts.evicted("purged", gone);
         self.tend();
         gone
@@ -97,8 +109,13 @@ impl Vectors {
 
     /// What they take.
     pub fn usage(&self) -> Usage {
-        self.tend();
-        Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget }
+        let store = self.store.load();
+        store.kept.run_pending_tasks();
+        Usage {
+            entries: store.kept.entry_count(),
+            bytes: store.kept.weighted_size(),
+            budget: store.config.memory,
+        }
     }
 
     /// What came of look-ups.
@@ -108,10 +125,20 @@ impl Vectors {
 
     /// Does what was put off and brings the metrics up to date.
     pub fn tend(&self) {
-        self.kept.run_pending_tasks();
-        let usage =
-            Usage { entries: self.kept.entry_count(), bytes: self.kept.weighted_size(), budget: self.budget };
-        self.counts.holds(usage);
+        self.counts.holds(self.usage());
+    }
+}
+
+impl Store {
+    fn new(config: &EmbeddingsConfig) -> Self {
+        let size = |identity: &Identity, kept: &Kept| {
+            OVERHEAD + identity.bytes().len() + size_of_val(kept.vector.numbers.as_slice())
+        };
+        let kept = Cache::builder()
+            .max_capacity(config.memory)
+            .weigher(move |identity, kept| u32::try_from(size(identity, kept)).unwrap_or(u32::MAX))
+            .time_to_live(config.ttl);
+        Self { kept: kept.build(), config: config.clone() }
     }
 }
 
@@ -151,6 +178,19 @@ mod tests {
         let of = |model: &str| Which { model: Some(model.to_owned()), ..Which::default() };
         assert_eq!((vectors.purge(&of("other")), vectors.purge(&of("m"))), (0, 1));
         assert_eq!(vectors.find(&wanted(&a)), None);
+    }
+
+    #[test]
+    fn under_other_settings_they_stay_for_as_long_as_those_say() {
+        let (vectors, a) = (vectors(&EmbeddingsConfig::default()), identity("a"));
+        let is_found = |seconds| {
+            vectors.find(&Wanted { now: START + Duration::from_secs(seconds), ..wanted(&a) }).is_some()
+        };
+        assert!(is_found(60));
+        vectors.configure(&EmbeddingsConfig { memory: 1 << 20, ttl: Duration::from_secs(10) });
+        assert!(is_found(9) && !is_found(60));
+        vectors.configure(&EmbeddingsConfig { memory: 0, ..EmbeddingsConfig::default() });
+        assert!(!vectors.is_on() && !is_found(9));
     }
 
     #[test]

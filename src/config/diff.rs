@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 3] = ["api_key", "key", "password"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 20] = [
     "models",
     "nodes",
     "routing",
@@ -17,6 +17,7 @@ const LIVE: [&str; 19] = [
     "health",
     "retry",
     "coalesce",
+    "cache",
     "faults",
     "queue",
     "workers.keep_alive",
@@ -70,16 +71,20 @@ pub fn diff(old: &Config, new: &Config) -> Result<Vec<Difference>, serde_json::E
     Ok(differences)
 }
 
-/// Keys of nodes that have another value: written down they all look the same.
+/// Secrets that have another value: written down they all look the same.
 fn other_keys(old: &Config, new: &Config) -> Vec<Difference> {
-    let secret = || Some("(secret)".to_owned());
     let before = |name: &str| old.nodes.iter().find(|node| node.name == *name)?.api_key.as_ref();
-    let changed = new.nodes.iter().filter(|node| {
-        let keys = before(&node.name).zip(node.api_key.as_ref());
-        keys.is_some_and(|(before, now)| before != now)
-    });
-    let path = |name: &str| format!("nodes.{name}.api_key");
-    changed.map(|node| Difference { path: path(&node.name), from: secret(), to: secret() }).collect()
+    let of_nodes = new
+        .nodes
+        .iter()
+        .map(|node| (format!("nodes.{}.api_key", node.name), before(&node.name).zip(node.api_key.as_ref())));
+    let password = |config: &Config| config.cache.responses.shared.as_ref()?.password.clone();
+    let (before, now) = (password(old), password(new));
+    let of_cache = ("cache.responses.shared.password".to_owned(), before.as_ref().zip(now.as_ref()));
+    let changed =
+        of_nodes.chain([of_cache]).filter(|(_, keys)| keys.is_some_and(|(before, now)| before != now));
+    let secret = || Some("(secret)".to_owned());
+    changed.map(|(path, _)| Difference { path, from: secret(), to: secret() }).collect()
 }
 
 fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
@@ -161,7 +166,7 @@ mod tests {
         let new = config(json!({
             "listen": "127.0.0.1:1", "routing": {"strategy": "learned", "sites": {"header": "X"}}, "headers": false,
             "log": {"level": "debug", "format": "json"}, "passthrough": {"url": "http://a"}, "state": "/s",
-            "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
+            "cache": {"responses": {"ttl": "1s", "disk": {"dir": "/d"}}}, "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
         }));
         let differences = diff(&old, &new).unwrap();
         let of = |is_fixed: bool| {
@@ -171,7 +176,15 @@ mod tests {
             paths
         };
         assert_eq!(of(true), ["listen", "log.format", "state", "workers.sandbox"]);
-        let live = ["headers", "log.level", "passthrough", "routing.sites.header", "routing.strategy"];
+        let live = [
+            "cache.responses.disk.dir",
+            "cache.responses.ttl",
+            "headers",
+            "log.level",
+            "passthrough",
+            "routing.sites.header",
+            "routing.strategy",
+        ];
         assert_eq!(of(false), [&live[..], &["workers.keep_alive", "workers.restart_backoff_max"]].concat());
     }
 
@@ -180,5 +193,7 @@ mod tests {
         let with = |key: &str| json!({"nodes": [{"name": "a", "url": "http://a", "api_key": key}]});
         assert_eq!(told(with("one"), with("two")), ["nodes.a.api_key: (secret) -> (secret)"]);
         assert_eq!(told(with("one"), with("one")), [""; 0]);
+        let with = |password: &str| json!({"cache": {"responses": {"shared": {"url": "unix:/s", "password": password}}}});
+        assert_eq!(told(with("one"), with("two")), ["cache.responses.shared.password: (secret) -> (secret)"]);
     }
 }

@@ -100,8 +100,11 @@ impl Answer {
     /// Where the answer comes from.
     pub fn source(&self) -> Source {
         // Its flight may have found it where it takes a while to look.
-        let is_kept = self.route().is_some_and(|route| route.age.is_some());
-        if is_kept { Source::Hit } else { self.source }
+        match self.route() {
+            Some(route) if route.similarity.is_some() => Source::Semantic,
+            Some(route) if route.age.is_some() => Source::Hit,
+            _ => self.source,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use super::answer::Answer;
+use super::semantic::Likened;
 use super::share::{Request, Terms};
 use super::{Claim, Dispatch, Target};
 use crate::cache::{Control, Entry, Lease, Policy, Replay, Turn, Wanted, is_whole};
@@ -23,15 +24,15 @@ enum Fetched {
 
 /// What a request has to do with the cache: its answer may come from there, and may go there.
 pub(super) struct Keeping {
-    identity: Identity,
-    model: Arc<str>,
-    tenant: Arc<str>,
-    control: Control,
+    pub(super) identity: Identity,
+    pub(super) model: Arc<str>,
+    pub(super) tenant: Arc<str>,
+    pub(super) control: Control,
     /// It has come through another Arriero.
     is_relayed: bool,
     policy: Policy,
     /// Its answer, once it is kept in memory.
-    kept: OnceLock<Arc<Entry>>,
+    pub(super) kept: OnceLock<Arc<Entry>>,
 }
 
 impl Keeping {
@@ -48,13 +49,14 @@ impl Keeping {
         }
     }
 
-    fn wanted(&self) -> Wanted<'_> {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
         Wanted {
             identity: &self.identity,
             model: &self.model,
             tenant: &self.tenant,
             now: SystemTime::now(),
-            max_age: self.control.max_age,
+            // What was kept under another configuration, or by another instance, may have been given more time.
+            max_age: Some(self.control.max_age.map_or(self.policy.ttl, |most| most.min(self.policy.ttl))),
         }
     }
 
@@ -80,7 +82,7 @@ impl Dispatch {
             return None;
         }
         let entry = self.responses.memory(&keeping.wanted())?;
-        if self.responses.replay == Replay::Instant {
+        if self.responses.replay() == Replay::Instant {
             return Some(Answer::kept(flight::replay(
                 Arc::clone(&entry.events),
                 Route::kept(Arc::clone(&entry.node), entry.age(SystemTime::now())),
@@ -99,14 +101,14 @@ impl Dispatch {
 
     /// Answers a request: from slower tiers of the cache, or by a generation whose answer is kept.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         claim: Claim,
         generation: Generation,
         keeping: Option<&Arc<Keeping>>,
         writer: &Writer,
     ) -> Result<(), Error> {
-        let mut lease = None;
+        let (mut lease, mut question) = (None, None);
         if let Some(keeping) = keeping {
             if self.responses.is_deep() {
                 // On the heap, for most requests need no room for it.
@@ -115,14 +117,21 @@ impl Dispatch {
                     Fetched::Missing(ours) => lease = ours,
                 }
             }
+            if self.responses.likeness.is_on() {
+                match Box::pin(self.liken(target, &claim, &generation, keeping, writer)).await {
+                    Likened::Answered => return Ok(()),
+                    Likened::Not(asked) => question = asked,
+                }
+            }
             self.keep_in_memory(keeping, &generation, writer);
         }
         let flown = tokio::select! {
             flown = self.fly(target, claim, generation, keeping.map(Arc::as_ref), writer) => flown,
             never = held(lease.as_ref()) => match never {},
         };
-        if let Some(lease) = lease {
-            Box::pin(lease.release()).await;
+        drop(lease);
+        if let (Some(question), Some(keeping)) = (question, keeping) {
+            self.learn_aside(question, keeping);
         }
         flown
     }
@@ -179,9 +188,14 @@ impl Dispatch {
     /// Writes a kept answer to a flight that others may follow.
     async fn replay(&self, entry: &Entry, writer: &Writer) {
         writer.routed(Route::kept(Arc::clone(&entry.node), entry.age(SystemTime::now())));
+        self.play(entry, writer).await;
+    }
+
+    /// The same without telling where it comes from.
+    pub(super) async fn play(&self, entry: &Entry, writer: &Writer) {
         let begun = tokio::time::Instant::now();
         for (event, time) in entry.events.iter().zip(&*entry.times) {
-            if self.responses.replay == Replay::Paced {
+            if self.responses.replay() == Replay::Paced {
                 tokio::time::sleep_until(begun + *time).await;
             }
             writer.share(Arc::clone(event));

@@ -23,12 +23,16 @@ mod hedge;
 mod late;
 mod nodes;
 mod place;
+mod prefetch;
 mod reconnect;
 mod rules;
+mod semantic;
 mod settings;
 mod share;
 mod snapshot;
 mod target;
+#[cfg(test)]
+mod testing;
 mod warm;
 mod work;
 
@@ -51,6 +55,7 @@ use catalog::Catalog;
 use late::Beginnings;
 use place::Waited;
 use rules::Rules;
+use semantic::Embedder;
 use share::{Request, Sharing};
 use work::Seam;
 
@@ -84,6 +89,7 @@ pub struct Dispatch {
     renewing: RwLock<()>,
     responses: Arc<Responses>,
     vectors: Arc<Vectors>,
+    embedder: Embedder,
     upstream: Arc<Upstream>,
     metrics: Arc<Metrics>,
     flights: TaskTracker,
@@ -114,6 +120,8 @@ pub struct Claim {
     pub via: Via,
     /// A fault to be played on its first node.
     pub drill: Option<Drill>,
+    /// Nobody has asked: it is expected to be asked.
+    pub is_expected: bool,
 }
 
 /// What [`Dispatch`] is made of.
@@ -160,6 +168,7 @@ impl Dispatch {
             renewing: RwLock::default(),
             responses: parts.responses,
             vectors: parts.vectors,
+            embedder: Embedder::default(),
             upstream: parts.upstream,
             metrics: parts.metrics,
             flights: TaskTracker::new(),
@@ -324,6 +333,7 @@ impl Dispatch {
         self.sharing.closing.cancel();
         self.flights.close();
         self.flights.wait().await;
+        self.responses.settle().await;
     }
 
     /// The stages of one generation.

@@ -54,6 +54,7 @@ impl Trip<'_> {
             loading: self.waited.load,
             upstream: self.waited.upstream + self.from.elapsed(),
             age: None,
+            similarity: None,
         }
     }
 }

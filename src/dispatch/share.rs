@@ -110,7 +110,11 @@ impl Dispatch {
             .as_ref()
             .zip(kept_by)
             .map(|(identity, policy)| Arc::new(Keeping::new(&request, &terms, identity, policy)));
-        if let Some(answer) = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping)) {
+        let kept = keeping.as_deref().and_then(|keeping| self.kept_at_once(keeping));
+        if let Some(keeping) = &keeping {
+            self.foresee(&request, keeping, kept.is_some());
+        }
+        if let Some(answer) = kept {
             self.let_in(&request.target, &request.claim);
             return answer;
         }

@@ -33,6 +33,8 @@ pub struct Route {
     pub upstream: Duration,
     /// How old the answer is; `None`: it was not kept but made.
     pub age: Option<Duration>,
+    /// How similar the question is that it was kept of; `None`: it is the same one.
+    pub similarity: Option<f32>,
 }
 
 impl Route {
@@ -46,6 +48,7 @@ impl Route {
             loading: nothing,
             upstream: nothing,
             age: Some(age),
+            similarity: None,
             fallback: None,
         }
     }

@@ -10,6 +10,8 @@ pub enum Source {
     Coalesced,
     /// It was kept.
     Hit,
+    /// It was kept of a similar question.
+    Semantic,
     /// It was computed because the request takes no kept one.
     Bypass,
 }
@@ -21,6 +23,7 @@ impl Source {
             Self::Miss => "miss",
             Self::Coalesced => "coalesced",
             Self::Hit => "hit",
+            Self::Semantic => "semantic",
             Self::Bypass => "bypass",
         }
     }

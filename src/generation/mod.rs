@@ -13,6 +13,7 @@ mod identity;
 mod image;
 mod options;
 mod priority;
+mod question;
 mod ranking;
 mod request;
 mod resume;

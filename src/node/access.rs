@@ -9,10 +9,10 @@ use pingora::protocols::tls::CaType;
 use pingora::utils::tls::{CertKey, WrappedX509};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::config::NodeTls;
+use crate::units::Secret;
 
 /// What it takes to be let in by a node, and how long to wait for it. The default is that of workers: their sockets are on this
 /// machine, and the supervisor knows when they are stuck.
@@ -43,40 +43,6 @@ impl Default for Timeouts {
     /// A worker's socket is on this machine: connecting takes microseconds or does not work.
     fn default() -> Self {
         Self { connect: Duration::from_secs(1), first_byte: None, idle: None }
-    }
-}
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it can stand in the head of a request.
-    pub fn can_be_sent(&self) -> bool {
-        !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_graphic())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
     }
 }
 

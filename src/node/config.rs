@@ -9,9 +9,9 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::protocol::ProtocolName;
-use super::{Access, Endpoint, Secret, Standing, Timeouts, Tls, TlsFault};
+use super::{Access, Endpoint, Standing, Timeouts, Tls, TlsFault};
 use crate::routing::{Location, Site, Zone};
-use crate::units::range;
+use crate::units::{Secret, range};
 
 /// One entry of `nodes`: a server this Arriero does not own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

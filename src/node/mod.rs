@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-pub use access::{Access, Secret, Timeouts, Tls, TlsFault};
+pub use access::{Access, Timeouts, Tls, TlsFault};
 pub use canary::CanaryConfig;
 pub use config::{NodeConfig, NodeTls, Served};
 pub use endpoint::{Each, Endpoint, Host, NoEndpoint};

@@ -42,6 +42,7 @@ pub(super) fn of(
         ids: None,
         via: ctx.via.clone(),
         drill: drill(proxy, session)?,
+        is_expected: false,
     })
 }
 

@@ -34,7 +34,13 @@ pub(super) fn decorate(
         if let Some(model) = &route.fallback {
             head.insert_header("X-Arriero-Fallback", &**model)?;
         }
-        head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
+        match route.similarity {
+            None => head.insert_header("X-Arriero-Cache", ctx.source.as_str())?,
+            Some(similarity) => {
+                let how = format!("{}; similarity={similarity:.3}", ctx.source.as_str());
+                head.insert_header("X-Arriero-Cache", how)?;
+            }
+        }
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;
     }

@@ -1,7 +1,7 @@
 //! [`Heart`]: what outlives a request, put together from the config.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reload::Reloader;
 use crate::admin::{self, AdminState};
-use crate::cache::{Responses, ResponsesConfig, Vectors};
+use crate::cache::{CacheConfig, Renewed, Responses, Vectors};
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Parts};
 use crate::library::{Library, Model};
@@ -69,7 +69,7 @@ impl Heart {
             queue: config.queue.clone(),
             retry: config.retry.clone(),
             coalesce: config.coalesce.clone(),
-            responses: responses(&config.cache.responses, &metrics)?,
+            responses: responses(&config.cache, &metrics)?,
             vectors: Arc::new(Vectors::new(&config.cache.embeddings, Arc::clone(&metrics))),
             upstream,
             metrics: Arc::clone(&metrics),
@@ -108,6 +108,20 @@ impl Heart {
         })
     }
 
+    /// Makes what the `cache` section of another configuration needs; nothing has changed yet.
+    pub(super) fn prepare_cache(&self, config: &CacheConfig) -> Result<Renewed, String> {
+        self.dispatch.responses().prepare(&config.responses, disk(config).as_deref())
+    }
+
+    /// Puts it in force.
+    pub(super) fn renew_cache(&self, config: &CacheConfig, renewed: Renewed) {
+        let responses = self.dispatch.responses();
+        responses.renew(renewed);
+        responses.likeness.configure(&config.semantic);
+        responses.prefetch.configure(&config.prefetch);
+        self.dispatch.vectors().configure(&config.embeddings);
+    }
+
     pub(super) fn admin(&self, address: SocketAddr, reloader: &Arc<Reloader>) -> AdminState {
         let (library, pool) = (Arc::clone(&self.library), Arc::clone(&self.pool));
         let told = Arc::clone(&self.supervisor);
@@ -130,14 +144,22 @@ impl Heart {
 }
 
 /// What is kept of answers.
-fn responses(config: &ResponsesConfig, metrics: &Arc<Metrics>) -> Result<Arc<Responses>, String> {
-    let folder = config.disk.folder(|name| std::env::var_os(name));
-    if folder.is_none() && config.disk.budget > 0 {
+fn responses(config: &CacheConfig, metrics: &Arc<Metrics>) -> Result<Arc<Responses>, String> {
+    let responses = Responses::new(&config.responses, disk(config).as_deref(), metrics)?;
+    responses.likeness.configure(&config.semantic);
+    responses.prefetch.configure(&config.prefetch);
+    Ok(Arc::new(responses))
+}
+
+/// The folder of answers on disk.
+fn disk(config: &CacheConfig) -> Option<PathBuf> {
+    let folder = config.responses.disk.folder(|name| std::env::var_os(name));
+    if folder.is_none() && config.responses.disk.budget > 0 {
         tracing::warn!(
             "no answers on disk: neither cache.responses.disk.dir nor XDG_CACHE_HOME nor HOME is set"
         );
     }
-    Ok(Arc::new(Responses::new(config, folder.as_deref(), metrics)?))
+    folder
 }
 
 /// Ready while not stopping and, where models are preloaded, from the moment one of them could serve or has turned out not

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::heart::Heart;
 use crate::admin::NotReloaded;
+use crate::cache::Renewed;
 use crate::config::{self, Config, Difference, Loaded, Problem, Sources, Step};
 use crate::node::{NodeFault, Prepared, Roster};
 use crate::proxy::Front;
@@ -118,13 +119,15 @@ impl Reloader {
             return Err(NotReloaded::Wrong(in_words(&missing)));
         }
         let prepared = self.prepare(&config, &in_force.roster).map_err(NotReloaded::Wrong)?;
-        self.put_in_force(&config, prepared);
+        let cache =
+            self.heart.prepare_cache(&config.cache).map_err(|fault| NotReloaded::Wrong(vec![fault]))?;
+        self.put_in_force(&config, prepared, cache);
         in_force.config = config;
         Ok(differences)
     }
 
     /// Everything that could fail has been done.
-    fn put_in_force(&self, config: &Config, prepared: Prepared) {
+    fn put_in_force(&self, config: &Config, prepared: Prepared, cache: Renewed) {
         let heart = &self.heart;
         let mut renewed = Vec::new();
         heart.dispatch.renew(config.queue.clone(), || {
@@ -133,6 +136,7 @@ impl Reloader {
         });
         heart.dispatch.configure(&config.routing, config.retry.clone(), config.breaker.clone());
         heart.dispatch.configure_sharing(config.coalesce.clone());
+        heart.renew_cache(&config.cache, cache);
         heart.supervisor.renew(config.workers.clone(), &renewed);
         self.front.send_replace(Arc::new(heart.front(config, self.address)));
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.limits.drain;

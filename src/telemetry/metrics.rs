@@ -18,6 +18,9 @@ const PER_TOKEN: &[f64] = &[1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7.5e-2, 0.
 /// Seconds this process adds to a request: 10 us to 1 s.
 const OVERHEAD: &[f64] = &[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 1.0];
 
+/// Cosines of questions that are worth comparing.
+const SIMILARITY: &[f64] = &[0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0];
+
 /// Every metric family. Labels are bounded: `model` and `node` only ever hold configured names, the rest are enums.
 pub struct Metrics {
     registry: Registry,
@@ -87,6 +90,14 @@ pub struct Metrics {
     pub snapshot_bytes: IntGaugeVec,
     /// `{tier, result}`: look-ups; result is `hit`, `miss`, `damaged` or `failed`.
     pub cache_requests: IntCounterVec,
+    /// `{result}`: questions looked at by likeness; result is `hit`, `miss`, `failed`, `unfit`, or in shadow `same` or `other`.
+    pub semantic_requests: IntCounterVec,
+    /// `{result}`: of what was served, or would have been.
+    pub semantic_similarity: HistogramVec,
+    /// `{result}`: answers made ahead; result is `computed`, `promoted`, `given_up`, `failed`, `used` or `wasted`.
+    pub prefetches: IntCounterVec,
+    /// `{result}`: what was expected to be asked next; result is `right` or `wrong`.
+    pub prefetch_predictions: IntCounterVec,
     /// `{tier}`.
     pub cache_entries: IntGaugeVec,
     /// `{tier}`.
@@ -239,6 +250,31 @@ impl Metrics {
                 "cache_requests_total",
                 "What came of looking for answers that are kept.",
                 &["tier", "result"],
+            )?,
+            semantic_requests: counter(
+                r,
+                "semantic_requests_total",
+                "What came of looking for answers to similar questions.",
+                &["result"],
+            )?,
+            semantic_similarity: histogram(
+                r,
+                "semantic_similarity_ratio",
+                "How similar the questions were whose answers were given, or would have been.",
+                SIMILARITY,
+                &["result"],
+            )?,
+            prefetches: counter(
+                r,
+                "prefetches_total",
+                "Answers made before anybody asked for them.",
+                &["result"],
+            )?,
+            prefetch_predictions: counter(
+                r,
+                "prefetch_predictions_total",
+                "Requests that were expected, by whether they came next.",
+                &["result"],
             )?,
             cache_entries: gauge(r, "cache_entries", "Answers that are kept.", &["tier"])?,
             cache_bytes: gauge(r, "cache_bytes", "Bytes of the answers that are kept.", &["tier"])?,

@@ -1,4 +1,5 @@
-//! Durations, sizes, ranges and sets of numbers as people write them, where files belong, and the order of those that wait.
+//! Durations, sizes, ranges and sets of numbers as people write them, texts that are not shown, where files belong, and the order of those
+//! that wait.
 
 pub mod duration;
 pub mod folder;
@@ -6,8 +7,10 @@ mod indices;
 mod keep_alive;
 pub mod line;
 pub mod range;
+mod secret;
 pub mod share;
 pub mod size;
 
 pub use indices::{Indices, IndicesFault};
 pub use keep_alive::{GoDurationError, KeepAlive, parse_go_duration};
+pub use secret::Secret;

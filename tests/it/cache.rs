@@ -1,6 +1,7 @@
 //! Answers are kept and given again: in any API, across a restart, between instances, and never where that would be wrong.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::harness::{Server, model};
+use crate::harness::{Server, model, until_true};
 use crate::http::{Request, Response};
 use crate::lab::{Api, Fault, Lab};
 use crate::valkey::Valkey;
@@ -122,7 +123,6 @@ fn a_request_says_what_it_takes() {
     assert_eq!(lab.asked(), 3);
     assert_eq!(source(&server, &ask("a")), "hit");
     assert_eq!(source(&server, &control("a", "max-age=100")), "hit");
-    thread::sleep(Duration::from_millis(20));
     assert_eq!(source(&server, &control("a", "max-age=0")), "miss");
     assert_eq!(source(&server, &ask("a").header("Authorization", "Bearer x")), "miss", "another tenant");
     assert_eq!(source(&server, &ask("a").header("Authorization", "Bearer x")), "hit");
@@ -200,9 +200,7 @@ fn what_is_on_disk_is_known_after_a_restart_but_not_of_another_file() {
     assert_eq!(source(&second, &ask("b")), "miss");
     assert_eq!(source(&second, &ask("b")), "hit");
     // Written behind the requests: killed without a word, it has at least what it has written.
-    crate::harness::until_true("it is written", || {
-        second.metric("arriero_cache_entries", "tier=\"disk\"") == 1.0
-    });
+    until_true("it is written", || second.metric("arriero_cache_entries", "tier=\"disk\"") == 1.0);
     second.signal(Signal::SIGKILL);
     second.exit();
 
@@ -240,6 +238,38 @@ fn of_a_batch_only_new_inputs_are_embedded() {
     assert_eq!(again["prompt_eval_count"], mixed["prompt_eval_count"]);
 }
 
+#[test]
+fn another_configuration_is_in_force_at_once_and_loses_nothing_that_it_has_room_for() {
+    let (lab, folder) = (Lab::start(Api::Ollama, Fault::None), tempfile::tempdir().expect("a folder"));
+    let config =
+        |cache: &str| format!("nodes: [{}]\ncache: {{ responses: {{ {cache} }} }}", lab.entry("box"));
+    let server = Server::start(&config(""));
+    let reload = |cache: &str| {
+        server.rewrite(&config(cache));
+        let told = Request::post("/admin/v1/reload", &json!({})).send(&server.admin).expect("an answer");
+        (told.status, told.json().expect("JSON"))
+    };
+    assert_eq!(source(&server, &ask("a")), "miss");
+    let (status, told) = reload("memory: 8MiB, policy: lru");
+    assert_eq!((status, told["changed"].as_array().expect("a list").len()), (200, 2), "{told}");
+    assert_eq!(source(&server, &ask("a")), "hit", "it has moved");
+
+    let disk = format!("disk: {{ budget: 16MiB, dir: \"{}\" }}", folder.path().display());
+    assert_eq!(reload(&disk).0, 200);
+    assert_eq!(source(&server, &ask("b")), "miss");
+    until_true("it is on disk", || server.metric("arriero_cache_entries", "tier=\"disk\"") == 1.0);
+    assert_eq!(reload("enabled: false").0, 200);
+    assert_eq!(source(&server, &ask("b")), "miss", "nothing is kept");
+    assert_eq!(reload(&format!("{disk}, memory: 1")).0, 200);
+    assert_eq!(source(&server, &ask("b")), "hit", "the file was there");
+
+    let (status, told) = reload("shared: { url: \"rediss://127.0.0.1:1\", ca: /nowhere.pem }");
+    assert_eq!(status, 400, "{told}");
+    assert_eq!(source(&server, &ask("b")), "hit", "all is as it was");
+    assert_eq!(reload("models: { m: { enabled: false } }").0, 200);
+    assert_eq!(source(&server, &ask("b")), "miss");
+}
+
 /// Two servers that share what is kept.
 fn two(lab: &Lab, valkey: &Valkey, shared: &str) -> [Server; 2] {
     let cache = format!("shared: {{ url: \"{}\", {shared} }}", valkey.url());
@@ -253,7 +283,7 @@ fn what_one_instance_has_computed_another_one_need_not() {
     let (first, text) = told(one.send(&ask("a")));
     assert_eq!(first, "miss");
     // It is sent there behind the answer.
-    crate::harness::until_true("the other one has it", || {
+    until_true("the other one has it", || {
         let found = other.send(&ask("a").header("Cache-Control", "only-if-cached"));
         found.status == 200 && told(found) == ("hit".to_owned(), text.clone())
     });
@@ -273,23 +303,45 @@ fn what_one_instance_has_computed_another_one_need_not() {
 }
 
 #[test]
+fn an_instance_whose_client_leaves_lets_the_other_one_compute_at_once() {
+    // The first never gets an answer; the second would wait for its lease for a minute.
+    let (stuck, lab, valkey) =
+        (Lab::start(Api::Ollama, Fault::Stalls), Lab::start(Api::Ollama, Fault::None), Valkey::start());
+    let shared = format!(
+        "shared: {{ url: \"{}\", deadline: 500ms, lease: {{ wait: 60s, time: 60s }} }}",
+        valkey.url()
+    );
+    let patient = stuck.entry("box").replace("first_byte: 500ms", "first_byte: 60s");
+    let one = Server::start(&format!("nodes: [{patient}]\ncache: {{ responses: {{ {shared} }} }}"));
+    let other = front(&lab, &shared);
+    let leaving = ask("a").header("X-Request-Timeout-Ms", "100");
+    assert_eq!(one.send(&leaving).status, 504);
+    assert_eq!(stuck.asked(), 1, "it had begun");
+    let from = Instant::now();
+    assert_eq!(source(&other, &ask("a")), "miss");
+    assert!(from.elapsed() < Duration::from_secs(20), "{:?}", from.elapsed());
+}
+
+#[test]
 fn a_shared_cache_that_dies_or_hangs_fails_nobody_and_holds_up_nobody_for_long() {
     let (lab, valkey) = (Lab::start(Api::Ollama, Fault::None), Valkey::start());
     let [one, other] = two(&lab, &valkey, "deadline: 20ms, pause: 10m");
     for (server, signal) in [(&one, Signal::SIGSTOP), (&other, Signal::SIGKILL)] {
+        let answered = &AtomicUsize::new(0);
         let times: Vec<Duration> = thread::scope(|scope| {
             let load = |client: usize| {
                 scope.spawn(move || {
                     let ask_one = |number: usize| {
                         let from = Instant::now();
                         told(server.send(&ask(&format!("{signal} {client} {number}"))));
+                        answered.fetch_add(1, Ordering::SeqCst);
                         from.elapsed()
                     };
                     (0..50).map(ask_one).collect::<Vec<_>>()
                 })
             };
             let clients: Vec<_> = (0..4).map(load).collect();
-            thread::sleep(Duration::from_millis(100));
+            until_true("the load is under way", || answered.load(Ordering::SeqCst) >= 20);
             valkey.signal(signal);
             clients.into_iter().flat_map(|client| client.join().expect("no request fails")).collect()
         });

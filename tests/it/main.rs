@@ -47,6 +47,8 @@ mod hostile_files;
 mod hostile_templates;
 #[cfg(feature = "engine")]
 mod http;
+#[cfg(feature = "engine")]
+mod likeness;
 #[cfg(feature = "vision")]
 mod llama_server;
 #[cfg(feature = "engine")]
@@ -71,6 +73,8 @@ mod png;
 mod pool;
 #[cfg(feature = "engine")]
 mod port;
+#[cfg(feature = "engine")]
+mod prefetch;
 #[cfg(feature = "engine")]
 mod readme;
 #[cfg(feature = "engine")]

@@ -10,7 +10,7 @@ mod store;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -55,9 +55,7 @@ struct Shelf {
     /// That it cannot be opened was said.
     is_told: AtomicBool,
     index: Mutex<Index>,
-    /// What the index may cost.
-    limit: u64,
-    budget: u64,
+    budget: AtomicU64,
     counts: Counts,
 }
 
@@ -83,9 +81,14 @@ impl Shelf {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the index may cost.
+    fn limit(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed) / ENTRIES_PART
+    }
+
     fn usage(&self) -> Usage {
-        let index = self.index();
-        Usage { entries: index.len() as u64, bytes: index.cost(), budget: self.budget }
+        let (index, budget) = (self.index(), self.budget.load(Ordering::Relaxed));
+        Usage { entries: index.len() as u64, bytes: index.cost(), budget }
     }
 }
 
@@ -102,8 +105,7 @@ impl Disk {
             store: RwLock::default(),
             is_told: AtomicBool::new(false),
             index: Mutex::default(),
-            limit: budget / ENTRIES_PART,
-            budget,
+            budget: AtomicU64::new(budget),
             counts: Counts::new("disk", metrics),
         });
         writer::reopen(&shelf);
@@ -114,6 +116,14 @@ impl Disk {
             move || writer::run(&shelf, &receiver)
         })?;
         Ok(Self { shelf, orders: Some(orders), writer: Some(writer) })
+    }
+
+    /// Keeps within `budget` from now on. The file does not get smaller, but what is free in it is used again.
+    pub(super) fn resize(&self, budget: u64) {
+        if self.shelf.budget.swap(budget, Ordering::Relaxed) != budget {
+            // If the thread has too much to do, it looks at the budget in any case.
+            self.order(Order::Tidy);
+        }
     }
 
     /// False: the thread has too much to do.

@@ -34,6 +34,8 @@ pub(super) enum Order {
     Remove(Key),
     /// Throw away, and say how many.
     Purge(Which, oneshot::Sender<u64>),
+    /// Throw away what has expired, and what the budget has no room for.
+    Tidy,
     /// Say when everything before is on disk.
     #[cfg(test)]
     Sync(std::sync::mpsc::Sender<()>),
@@ -72,12 +74,14 @@ fn work(shelf: &Shelf, batch: Vec<Order>) {
                 purged.push((told, gone.len() as u64));
                 removals.extend(gone);
             }
+            // That is done with every batch.
+            Order::Tidy => {}
             #[cfg(test)]
             Order::Sync(told) => synced.push(told),
         }
     }
     let mut is_committed = true;
-    for puts in portions(puts, shelf.limit / COMMIT_PART) {
+    for puts in portions(puts, shelf.limit() / COMMIT_PART) {
         is_committed &= commit(shelf, puts, std::mem::take(&mut removals));
     }
     if !is_committed && purged.iter().any(|(_, count)| *count > 0) {
@@ -108,7 +112,7 @@ fn portions(puts: Vec<(Key, Row, Vec<u8>)>, most: u64) -> Vec<Vec<(Key, Row, Vec
 }
 
 fn record(shelf: &Shelf, entry: &Entry) -> Option<(Key, Row, Vec<u8>)> {
-    let largest = LARGEST.min(shelf.limit / LARGEST_PART);
+    let largest = LARGEST.min(shelf.limit() / LARGEST_PART);
     let record = encode(entry).ok().filter(|record| record.len() as u64 <= largest);
     let Some(record) = record else {
         shelf.counts.not_stored("large");
@@ -137,7 +141,7 @@ fn commit(shelf: &Shelf, mut puts: Vec<(Key, Row, Vec<u8>)>, mut removals: Vec<K
         for (key, row, _) in &puts {
             index.insert(*key, row.clone());
         }
-        let pushed_out = index.shrink(shelf.limit);
+        let pushed_out = index.shrink(shelf.limit());
         shelf.counts.evicted("size", pushed_out.len() as u64);
         puts.retain(|(key, ..)| index.get(key).is_some());
         removals.extend(expired.into_iter().chain(pushed_out));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Script, cmd};
+use tokio::runtime::Handle;
 
 use super::Shared;
 use crate::generation::Key;
@@ -18,23 +19,29 @@ const RELEASE: &str =
 const RENEW: &str =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('pexpire',KEYS[1],ARGV[2]) end return 0";
 
-/// The right to compute an answer. It ends by [`Lease::release`], or some seconds after [`Lease::keep`] is not polled any more.
+/// The right to compute an answer. Dropping it lets others have it at once; where that cannot be told, it ends some seconds after
+/// [`Lease::keep`] was polled last.
 pub struct Lease {
-    shared: Arc<Shared>,
-    name: String,
-    mark: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) name: String,
+    pub(super) mark: u64,
 }
 
 impl Lease {
     /// Takes it, if nobody has it. `None` if the server cannot be asked: then everybody computes.
     pub(super) async fn take(shared: &Arc<Shared>, key: Key) -> Option<Result<Self, Taken>> {
-        let (name, mark) = (format!("arriero|lease|{key}"), rand::random());
+        // There before it is asked for, so that it is given back too if nobody waits for the answer to that.
+        let lease =
+            Self { shared: Arc::clone(shared), name: format!("arriero|lease|{key}"), mark: rand::random() };
         let mut command = cmd("SET");
-        command.arg(&name).arg(mark).arg("NX").arg("PX").arg(millis(shared.lease.time));
+        command.arg(&lease.name).arg(lease.mark).arg("NX").arg("PX").arg(millis(shared.lease.time));
         let answer: Option<String> = shared.ask(&command).await.ok()?;
         Some(match answer {
-            Some(_) => Ok(Self { shared: Arc::clone(shared), name, mark }),
-            None => Err(Taken),
+            Some(_) => Ok(lease),
+            None => {
+                lease.forget();
+                Err(Taken)
+            }
         })
     }
 
@@ -50,12 +57,28 @@ impl Lease {
         }
     }
 
-    /// Lets others have it at once.
-    pub async fn release(self) {
-        let script = Script::new(RELEASE);
-        let mut call = script.key(&self.name);
-        call.arg(self.mark);
-        let _: Option<i64> = self.shared.invoke(&call).await;
+    /// There is nothing to be given back.
+    fn forget(mut self) {
+        self.name.clear();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (name, mark) = (std::mem::take(&mut self.name), self.mark);
+        // Where no runtime is left, the process ends, and the lease with its time.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if name.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let give_back = async move {
+            let script = Script::new(RELEASE);
+            let mut call = script.key(&name);
+            call.arg(mark);
+            let _: Option<i64> = shared.invoke(&call).await;
+        };
+        self.shared.releases.spawn_on(give_back, &runtime);
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! An entry's name is `arriero|TENANT|MODEL|KEY`, so that a purge can find it; the server forgets it by itself when it expires.
 
+mod client;
 mod lease;
 
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisError, ScriptInvocation, cmd};
+use redis::{Cmd, FromRedisValue, RedisError, ScriptInvocation, cmd};
+use tokio_util::task::TaskTracker;
 
 use super::codec::{decode, encode};
 use super::counts::Counts;
@@ -19,6 +21,7 @@ use super::{Entry, LeaseConfig, SharedConfig, Statistics, Summary, Tier, Usage, 
 use crate::breaker::{Breaker, BreakerConfig};
 use crate::telemetry::Metrics;
 
+pub use client::client;
 pub use lease::Lease;
 use lease::Taken;
 
@@ -40,6 +43,8 @@ pub struct Shared {
     lease: LeaseConfig,
     breaker: Arc<Breaker>,
     counts: Counts,
+    /// Leases on their way back.
+    releases: TaskTracker,
 }
 
 /// The server did not answer, or is not asked now.
@@ -58,16 +63,8 @@ pub enum Turn {
 
 impl Shared {
     /// A connection is made in the background. Runs inside of a runtime.
-    pub(super) fn new(config: &SharedConfig, metrics: Arc<Metrics>) -> Result<Self, RedisError> {
-        let info = config.url.as_str().into_connection_info()?;
-        let mut login = info.redis_settings().clone();
-        if let Some(user) = &config.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = &config.password {
-            login = login.set_password(password);
-        }
-        let client = Client::open(info.set_redis_settings(login))?;
+    pub(super) fn new(config: &SharedConfig, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let client = client(config).map_err(|(key, fault)| format!("cache.{key}: {fault}"))?;
         let managed = ConnectionManagerConfig::new()
             // The breaker says when to try again.
             .set_number_of_retries(0)
@@ -91,12 +88,20 @@ impl Shared {
             );
         };
         Ok(Self {
-            server: ConnectionManager::new_lazy_with_config(client, managed)?,
+            server: ConnectionManager::new_lazy_with_config(client, managed)
+                .map_err(|error| format!("cache.responses.shared: {error}"))?,
             deadline: config.deadline,
             lease: config.lease.clone(),
             breaker: Arc::new(Breaker::new(breaker, Arc::new(told), Instant::now())),
             counts: Counts::new("shared", metrics),
+            releases: TaskTracker::new(),
         })
+    }
+
+    /// Returns when all leases that were given up are given back, or cannot be.
+    pub(super) async fn settle(&self) {
+        self.releases.close();
+        self.releases.wait().await;
     }
 
     /// Has the connection made, or made again, without anybody waiting for it.
@@ -163,10 +168,7 @@ impl Shared {
                 Some(Ok(lease)) => {
                     // Between the look-up and the lease it may have been stored.
                     return match self.find(wanted).await {
-                        Ok(Some(entry)) => {
-                            lease.release().await;
-                            Turn::Answered(entry)
-                        }
+                        Ok(Some(entry)) => Turn::Answered(entry),
                         _ => Turn::Ours(lease),
                     };
                 }

@@ -1,8 +1,12 @@
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
 
 use serde_json::json;
+use tokio::net::{TcpListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::super::entry::tests::{TTL, entry, identity, wanted};
 use super::*;
@@ -50,6 +54,31 @@ impl Drop for Server {
     }
 }
 
+/// Speaks TLS on a port of its own in front of the server, with a certificate that the file is the authority of.
+async fn encrypted(server: &Server) -> (SocketAddr, std::path::PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let file = server.folder.path().join("ca.pem");
+    std::fs::write(&file, certificate.pem()).unwrap();
+    let private = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .unwrap();
+    let (acceptor, socket) = (TlsAcceptor::from(Arc::new(config)), server.folder.path().join("s"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut far = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut far).await });
+        }
+    });
+    (address, file)
+}
+
 fn spawn(folder: &Path) -> Child {
     let socket = folder.join("s");
     let arguments = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"];
@@ -88,6 +117,23 @@ async fn what_one_instance_keeps_another_finds_until_it_expires_or_is_purged() {
     assert!(one.get(&now(&identity)).await.is_none());
     one.put(&Arc::new(entry("p", "of 1970"))).await;
     assert!(one.get(&now(&identity)).await.is_none());
+}
+
+#[tokio::test]
+async fn a_server_is_asked_over_tls_if_its_certificate_is_trusted() {
+    let server = Server::start();
+    let (address, file) = encrypted(&server).await;
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let tier = |ca: Option<&Path>| {
+        let config = json!({ "url": format!("rediss://{address}"), "ca": ca, "deadline": "1s" });
+        let config: SharedConfig = serde_json::from_value(config).unwrap();
+        Shared::new(&config, Arc::clone(&metrics)).unwrap()
+    };
+    let identity = identity("p");
+    let trusting = tier(Some(&file));
+    trusting.put(&fresh("p")).await;
+    assert!(trusting.get(&now(&identity)).await.is_some());
+    assert!(tier(None).get(&now(&identity)).await.is_none(), "the system knows nothing of it");
 }
 
 #[tokio::test]
@@ -150,7 +196,7 @@ async fn of_two_instances_one_computes_and_the_other_gets_its_answer() {
     let keeping = tokio::time::timeout(Duration::from_millis(1500), lease.keep());
     assert!(keeping.await.is_err() && !waiting.is_finished());
     one.put(&fresh("p")).await;
-    lease.release().await;
+    drop(lease);
     assert!(matches!(waiting.await.unwrap(), Turn::Answered(_)));
     assert!(matches!(other.turn(&now(&identity)).await, Turn::Answered(_)));
 }
@@ -161,16 +207,21 @@ async fn an_instance_that_died_or_kept_nothing_is_not_waited_for() {
     let ((one, _), (other, _)) = (server.tier("1s", "1s"), server.tier("1s", "1s"));
     let identity = identity("p");
     let Turn::Ours(lost) = one.turn(&now(&identity)).await else { panic!("nobody else has it") };
+    // As if its process were killed: nobody says that it is given up.
+    let (name, mark) = (lost.name.clone(), lost.mark);
+    std::mem::forget(lost);
     let from = Instant::now();
     let Turn::Ours(lease) = other.turn(&now(&identity)).await else { panic!("the lease has run out") };
     assert!(from.elapsed() < Duration::from_secs(4));
-    lost.release().await;
-    let third = tokio::spawn({
-        let (one, identity) = (Arc::clone(&one), identity.clone());
-        async move { one.turn(&now(&identity)).await }
-    });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(!third.is_finished(), "who had it before releases only its own");
-    lease.release().await;
-    assert!(matches!(third.await.unwrap(), Turn::Ours(_)));
+    // Who had it before gives back only its own.
+    drop(Lease { shared: Arc::clone(&one), name: name.clone(), mark });
+    one.settle().await;
+    let mut ask = cmd("GET");
+    let held: Option<u64> = one.ask(ask.arg(name)).await.unwrap();
+    assert_eq!(held, Some(lease.mark));
+    // And who leaves in the middle lets the next one in at once.
+    drop(lease);
+    other.settle().await;
+    let held: Option<u64> = one.ask(&ask).await.unwrap();
+    assert_eq!(held, None);
 }

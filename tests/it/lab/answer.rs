@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Asked, Fault, Shared};
 
@@ -66,6 +66,14 @@ impl Answering<'_> {
 /// Answers one request; whether the connection can be used again.
 pub(super) fn answer(shared: &Shared, asked: &Asked, to: &mut Answering) -> bool {
     let api = shared.api;
+    if asked.path == "/api/embed" {
+        return match shared.fault() {
+            Fault::Stalls => to.wait(),
+            _ => {
+                to.whole("200 OK", "Content-Type: application/json\r\n", &embeddings(&asked.body).to_string())
+            }
+        };
+    }
     if !api.generates(&asked.path) {
         return match api.about(&asked.path) {
             Some(body) => to.whole("200 OK", "Content-Type: application/json\r\n", &body.to_string()),
@@ -121,6 +129,24 @@ pub(super) fn answer(shared: &Shared, asked: &Asked, to: &mut Answering) -> bool
         }
         Fault::NeverCloses => stream(to, &chunked, &pieces) && to.wait(),
     }
+}
+
+/// Numbers in a vector.
+const DIMENSIONS: usize = 256;
+
+/// What Ollama says to `/api/embed`: texts lie as close to each other as they have words in common.
+fn embeddings(body: &[u8]) -> Value {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let vector = |text: &Value| {
+        let mut vector = vec![0; DIMENSIONS];
+        for word in text.as_str().unwrap_or_default().split(|c: char| !c.is_alphanumeric()) {
+            let hash = word.bytes().fold(7_usize, |hash, byte| hash * 31 % 65_521 + usize::from(byte));
+            vector[hash % DIMENSIONS] += usize::from(!word.is_empty());
+        }
+        vector
+    };
+    let vectors: Vec<_> = body["input"].as_array().into_iter().flatten().map(vector).collect();
+    json!({ "model": "m", "embeddings": vectors, "prompt_eval_count": 1 })
 }
 
 fn stream(to: &mut Answering, head: &str, pieces: &[String]) -> bool {
