@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 3] = ["api_key", "key", "password"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 26] = [
     "models",
     "nodes",
     "routing",
@@ -24,6 +24,13 @@ const LIVE: [&str; 19] = [
     "workers.max_loaded",
     "workers.restart_backoff",
     "workers.restart_backoff_max",
+    "memory.budget",
+    "memory.devices",
+    "memory.margin",
+    "memory.policy",
+    "memory.min_residency",
+    "memory.max_wait",
+    "memory.preload",
     "limits",
     "passthrough",
     "origins",
@@ -162,6 +169,7 @@ mod tests {
             "listen": "127.0.0.1:1", "routing": {"strategy": "learned", "sites": {"header": "X"}}, "headers": false,
             "log": {"level": "debug", "format": "json"}, "passthrough": {"url": "http://a"}, "state": "/s",
             "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
+            "memory": {"budget": "1GiB", "preload": {"enabled": true}, "dir": "/d"},
         }));
         let differences = diff(&old, &new).unwrap();
         let of = |is_fixed: bool| {
@@ -170,9 +178,11 @@ mod tests {
             paths.sort_unstable();
             paths
         };
-        assert_eq!(of(true), ["listen", "log.format", "state", "workers.sandbox"]);
-        let live = ["headers", "log.level", "passthrough", "routing.sites.header", "routing.strategy"];
-        assert_eq!(of(false), [&live[..], &["workers.keep_alive", "workers.restart_backoff_max"]].concat());
+        assert_eq!(of(true), ["listen", "log.format", "memory.dir", "state", "workers.sandbox"]);
+        let live = ["headers", "log.level", "memory.budget", "memory.preload.enabled", "passthrough"];
+        let more =
+            ["routing.sites.header", "routing.strategy", "workers.keep_alive", "workers.restart_backoff_max"];
+        assert_eq!(of(false), [&live[..], &more].concat());
     }
 
     #[test]
