@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::Level;
 
-use crate::generation::{Failure, FailureCode};
+use crate::generation::{Failure, FailureCode, Loading, LoadingState, retry_after};
 
 /// Why a request failed. The message is Ollama's where Ollama has one
 /// (<https://github.com/ollama/ollama/blob/main/server/routes.go>), because clients match on it.
@@ -102,6 +102,8 @@ pub enum Error {
         model: String,
         /// With the numbers.
         reason: String,
+        /// How long it will take, as far as it can be said, until it could be used.
+        eta: Duration,
     },
     /// The load made no progress for `load_timeout`.
     #[error("timed out waiting for model '{model}' to load")]
@@ -152,7 +154,10 @@ pub enum Error {
     NotKept,
     /// The client's own deadline passed.
     #[error("deadline of the request exceeded")]
-    DeadlineExceeded,
+    DeadlineExceeded {
+        /// How far its model was on its way, if it was not there.
+        loading: Option<Loading>,
+    },
     /// The stream that the client wants to go on with is not there any more, or was the answer to something else.
     #[error("the stream cannot be resumed; send the request again without Last-Event-ID")]
     StreamGone,
@@ -221,7 +226,7 @@ impl Error {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Unreachable { .. } => StatusCode::BAD_GATEWAY,
-            Self::DeadlineExceeded | Self::NotKept => StatusCode::GATEWAY_TIMEOUT,
+            Self::DeadlineExceeded { .. } | Self::NotKept => StatusCode::GATEWAY_TIMEOUT,
             Self::StreamGone => StatusCode::CONFLICT,
             Self::Node(failure) => match failure.code {
                 FailureCode::InvalidRequest | FailureCode::ContextLength | FailureCode::Unsupported => {
@@ -266,7 +271,7 @@ impl Error {
             Self::NodesShut { .. } => "nodes_shut",
             Self::NodeNotFound { .. } => "node_not_found",
             Self::NotKept => "not_kept",
-            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::DeadlineExceeded { .. } => "deadline_exceeded",
             Self::StreamGone => "stream_gone",
             Self::ShuttingDown => "shutting_down",
             Self::Internal { .. } => "internal",
@@ -299,10 +304,33 @@ impl Error {
             Self::QueueFull { retry_after } => Some(*retry_after),
             Self::NodesShut { retry_after, .. } => Some((*retry_after).max(Duration::from_secs(1))),
             Self::QueueTimeout { .. } | Self::ShuttingDown => Some(Duration::from_secs(1)),
-            Self::LoadTimeout { .. } | Self::NoRoom { .. } | Self::NoNode { .. } => {
-                Some(Duration::from_secs(5))
-            }
+            Self::NoRoom { eta, .. } => Some(retry_after(*eta)),
+            Self::LoadTimeout { .. } | Self::NoNode { .. } => Some(Duration::from_secs(5)),
             Self::Node(Failure { code: FailureCode::Unavailable, .. }) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Whether whoever fails with it may have waited for a model on its way into memory.
+    pub fn may_be_for_a_load(&self) -> bool {
+        matches!(
+            self,
+            Self::QueueFull { .. }
+                | Self::QueueTimeout { .. }
+                | Self::NoRoom { .. }
+                | Self::LoadTimeout { .. }
+                | Self::NoNode { .. }
+                | Self::NodesShut { .. }
+        )
+    }
+
+    /// How far the model was on its way, where the error itself says so.
+    pub fn loading(&self) -> Option<Loading> {
+        match self {
+            Self::NoRoom { eta, .. } => {
+                Some(Loading { state: LoadingState::NoRoom, progress: 0.0, eta: Some(*eta) })
+            }
+            Self::DeadlineExceeded { loading } => *loading,
             _ => None,
         }
     }

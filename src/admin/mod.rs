@@ -2,6 +2,7 @@
 //! shows and does is handed in.
 
 mod cache;
+mod load;
 mod models;
 mod nodes;
 mod register;
@@ -13,6 +14,7 @@ mod snapshot;
 mod status;
 
 pub use cache::{Kept, kept};
+pub use load::Loads;
 pub use models::models;
 pub use nodes::Nodes;
 pub use register::{Entry, NotRegistered, Registrar};

@@ -4,18 +4,40 @@ use serde_json::{Value, json};
 
 use crate::worker::{Footprint, Supervisor};
 
-/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, load_progress, load_seconds, uses, worth, stays}], next_victim}`, who
-/// is worth least first. State is `resident`, `hushed` (it gets no new requests, because another waits for its room), `loading`,
-/// `waiting` or `leaving`; `stays` says why it cannot leave, and is null where it can. What is not known is null.
+/// Events that are shown.
+const EVENTS: usize = 50;
+/// Predictions that are shown.
+const PREDICTIONS: usize = 10;
+
+/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, loading: {state, progress, eta_seconds}, load_seconds, uses, worth,
+/// stays, preloaded}], next_victim: {name, reason}, predictions: [{name, probability, reason}], events: [{number, unix_seconds, model, event,
+/// reason, progress, seconds}]}`: who is worth least first, what is most likely first, and what has happened last first. State is `resident`,
+/// `hushed` (it gets no new requests, because another waits for its room), `loading`, `waiting` or `leaving`; `stays` says why it cannot leave,
+/// and is null where it can; `preloaded` is what nobody has asked for yet. What is not known is null.
 pub fn models(supervisor: &Supervisor) -> Value {
     let footprints = supervisor.footprints();
-    let victim = footprints.iter().find(|it| it.state == "resident" && it.stays.is_none());
+    let mut can_go = footprints.iter().filter(|it| it.stays.is_none());
+    let victim = can_go.find(|it| it.state == "resident" || it.is_foreseen);
     let next_victim = victim.map(|it| {
-        let reason =
-            format!("nobody uses it, and {} makes it worth least ({:.3})", supervisor.policy(), it.worth);
+        let reason = match it.is_foreseen {
+            true => "it was loaded ahead, and nobody has asked for it".to_owned(),
+            false => {
+                format!("nobody uses it, and {} makes it worth least ({:.3})", supervisor.policy(), it.worth)
+            }
+        };
         json!({ "name": it.model.name, "reason": reason })
     });
-    json!({ "models": footprints.iter().map(describe).collect::<Vec<_>>(), "next_victim": next_victim })
+    let predictions = supervisor
+        .predictions()
+        .into_iter()
+        .take(PREDICTIONS)
+        .map(|it| json!({ "name": it.model, "probability": it.probability, "reason": it.reason() }));
+    json!({
+        "models": footprints.iter().map(describe).collect::<Vec<_>>(),
+        "next_victim": next_victim,
+        "predictions": predictions.collect::<Vec<_>>(),
+        "events": supervisor.events(EVENTS),
+    })
 }
 
 fn describe(footprint: &Footprint) -> Value {
@@ -31,10 +53,11 @@ fn describe(footprint: &Footprint) -> Value {
         "name": footprint.model.name,
         "state": footprint.state,
         "bytes": bytes,
-        "load_progress": footprint.progress,
+        "loading": footprint.loading,
         "load_seconds": footprint.load.as_secs_f64(),
         "uses": footprint.uses,
         "worth": footprint.worth,
         "stays": footprint.stays,
+        "preloaded": footprint.is_foreseen,
     })
 }

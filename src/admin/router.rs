@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::cache::{self, Kept};
+use super::load::{self, Loads};
 use super::nodes::{self, Nodes};
 use super::register::{self, Registrar};
 use super::reload::{self, Reload};
@@ -44,6 +45,8 @@ pub struct AdminState {
     pub registrar: Arc<dyn Registrar>,
     /// For `/admin/v1/models/NAME/snapshot`.
     pub save_snapshot: SaveSnapshot,
+    /// For `/admin/v1/models/NAME/load` and `unload`.
+    pub loads: Arc<dyn Loads>,
 }
 
 /// Every route of the admin port.
@@ -66,6 +69,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/admin/v1/cache/load", post(cache::load).layer(DefaultBodyLimit::max(cache::LARGEST)))
         .route("/admin/v1/decisions", get(nodes::decisions))
         .route("/admin/v1/models", get(models))
+        .route("/admin/v1/models/{model}/load", post(load::load))
+        .route("/admin/v1/models/{model}/unload", post(load::unload))
         .route("/admin/v1/models/{model}/settings", post(settings))
         .route("/admin/v1/models/{model}/snapshot", post(snapshot))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such path"))

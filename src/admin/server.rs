@@ -37,16 +37,18 @@ pub async fn serve(
 mod tests {
     use std::sync::Arc;
 
+    use futures::future::BoxFuture;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::admin::{Entry, Nodes, NotRegistered, Registrar};
+    use crate::admin::{Entry, Loads, Nodes, NotRegistered, Registrar};
     use crate::dialect::Endpoint;
     use crate::dispatch::Deed;
     use crate::proxy::Access;
     use crate::telemetry::Metrics;
+    use crate::units::KeepAlive;
 
     struct Nothing;
 
@@ -84,6 +86,16 @@ mod tests {
         }
     }
 
+    impl Loads for Nothing {
+        fn load(&self, _: String, _: Option<KeepAlive>) -> BoxFuture<'_, Result<(), crate::error::Error>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn unload(&self, _: String) -> Result<(), crate::error::Error> {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn it_answers_until_told_to_stop_even_with_a_connection_open() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -101,6 +113,7 @@ mod tests {
             registrar: Arc::new(Nothing),
             change_settings: Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
             save_snapshot: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
+            loads: Arc::new(Nothing),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, state, async {

@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 3] = ["api_key", "key", "password"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 20] = [
+const LIVE: [&str; 27] = [
     "models",
     "nodes",
     "routing",
@@ -25,6 +25,13 @@ const LIVE: [&str; 20] = [
     "workers.max_loaded",
     "workers.restart_backoff",
     "workers.restart_backoff_max",
+    "memory.budget",
+    "memory.devices",
+    "memory.margin",
+    "memory.policy",
+    "memory.min_residency",
+    "memory.max_wait",
+    "memory.preload",
     "limits",
     "passthrough",
     "origins",
@@ -166,7 +173,9 @@ mod tests {
         let new = config(json!({
             "listen": "127.0.0.1:1", "routing": {"strategy": "learned", "sites": {"header": "X"}}, "headers": false,
             "log": {"level": "debug", "format": "json"}, "passthrough": {"url": "http://a"}, "state": "/s",
-            "cache": {"responses": {"ttl": "1s", "disk": {"dir": "/d"}}}, "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
+            "cache": {"responses": {"ttl": "1s", "disk": {"dir": "/d"}}},
+            "workers": {"keep_alive": "1s", "sandbox": false, "restart_backoff_max": "1m"},
+            "memory": {"budget": "1GiB", "preload": {"enabled": true}, "dir": "/d"},
         }));
         let differences = diff(&old, &new).unwrap();
         let of = |is_fixed: bool| {
@@ -175,17 +184,21 @@ mod tests {
             paths.sort_unstable();
             paths
         };
-        assert_eq!(of(true), ["listen", "log.format", "state", "workers.sandbox"]);
+        assert_eq!(of(true), ["listen", "log.format", "memory.dir", "state", "workers.sandbox"]);
         let live = [
             "cache.responses.disk.dir",
             "cache.responses.ttl",
             "headers",
             "log.level",
+            "memory.budget",
+            "memory.preload.enabled",
             "passthrough",
             "routing.sites.header",
             "routing.strategy",
+            "workers.keep_alive",
+            "workers.restart_backoff_max",
         ];
-        assert_eq!(of(false), [&live[..], &["workers.keep_alive", "workers.restart_backoff_max"]].concat());
+        assert_eq!(of(false), live);
     }
 
     #[test]

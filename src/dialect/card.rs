@@ -5,6 +5,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::Capability;
+use crate::generation::Loading;
 
 /// A model that can be asked for. Of one that only nodes serve nothing but the name is known; the rest is empty.
 #[derive(Clone, Debug)]
@@ -73,6 +74,15 @@ pub struct Details {
     pub context_length: u64,
     /// Length of a hidden state.
     pub embedding_length: u64,
+}
+
+/// A model on its way into memory, for `/api/ps`.
+#[derive(Clone, Debug)]
+pub struct ArrivingModel {
+    /// What it is.
+    pub card: Arc<ModelCard>,
+    /// How far it is.
+    pub loading: Loading,
 }
 
 /// A model in memory, for `/api/ps`.

@@ -21,12 +21,12 @@ mod tool_call;
 
 use bytes::BytesMut;
 
-pub use card::{Adapted, Details, LoadedModel, ModelCard};
+pub use card::{Adapted, ArrivingModel, Details, LoadedModel, ModelCard};
 pub use endpoint::{Dialect, Endpoint};
 
 use crate::error::Error;
 use crate::generation::seam::{Text, Tokenize, Tokens};
-use crate::generation::{Done, Embedding, Embeddings, Event, Generation, Ranking, Scores};
+use crate::generation::{Done, Embedding, Embeddings, Event, Generation, Loading, Ranking, Scores};
 use crate::units::KeepAlive;
 
 /// A request for work, in canonical terms.
@@ -222,11 +222,16 @@ pub fn parse(endpoint: &Endpoint, body: &[u8]) -> Result<Call, Error> {
 
 /// An error before the stream has begun, as a JSON body in the caller's dialect.
 pub fn error_body(dialect: Dialect, error: &Error) -> Vec<u8> {
+    refusal_body(dialect, error, None)
+}
+
+/// The same with how far the model is on its way, which unmodified clients do not look at.
+pub fn refusal_body(dialect: Dialect, error: &Error, loading: Option<&Loading>) -> Vec<u8> {
     let mut out = BytesMut::new();
     match dialect {
-        Dialect::Ollama => ollama::error(error, &mut out),
-        Dialect::OpenAi => openai::error(error, &mut out),
-        Dialect::LlamaServer => llama_server::error(error, &mut out),
+        Dialect::Ollama => ollama::error(error, loading, &mut out),
+        Dialect::OpenAi => openai::error(error, loading, &mut out),
+        Dialect::LlamaServer => llama_server::error(error, loading, &mut out),
     }
     out.into()
 }

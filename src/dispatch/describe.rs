@@ -7,8 +7,9 @@ use std::time::Instant;
 use time::OffsetDateTime;
 
 use super::Dispatch;
-use crate::dialect::{LoadedModel, ModelCard, name};
+use crate::dialect::{ArrivingModel, LoadedModel, ModelCard, name};
 use crate::error::Error;
+use crate::generation::Loading;
 use crate::node::{MOST_HOPS, Resident, Via};
 
 impl Dispatch {
@@ -59,6 +60,19 @@ impl Dispatch {
         let elsewhere = self.catalog.served_elsewhere().into_iter();
         loaded.extend(elsewhere.filter_map(|card| self.loaded_elsewhere(card)));
         loaded
+    }
+
+    /// The models on their way into memory, here.
+    pub fn arriving(&self) -> Vec<ArrivingModel> {
+        let arriving = self.supervisor.arriving().into_iter();
+        arriving
+            .filter_map(|(model, loading)| Some(ArrivingModel { card: model.card().ok()?, loading }))
+            .collect()
+    }
+
+    /// How far the model of this name is on its way; `None`: it takes requests, or nobody has asked for it.
+    pub fn loading(&self, name: &str) -> Option<Loading> {
+        self.supervisor.loading(&*self.find(name).ok()??.model?)
     }
 
     /// A model that is in the memory of a node that serves it.

@@ -11,6 +11,7 @@ mod event;
 mod fold;
 mod identity;
 mod image;
+mod loading;
 mod options;
 mod priority;
 mod question;
@@ -28,6 +29,7 @@ pub use event::{Alternative, Delta, Done, DoneReason, Event, Failure, FailureCod
 pub use fold::FoldConfig;
 pub use identity::{Identity, Key, NoKey, Scope};
 pub use image::Image;
+pub use loading::{Loading, LoadingState, retry_after};
 pub use options::Options;
 pub use priority::{NoPriority, Priority};
 pub use ranking::{Ranking, Scores};

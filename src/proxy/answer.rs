@@ -9,6 +9,7 @@ use pingora::protocols::http::ServerSession;
 use time::OffsetDateTime;
 
 use super::choices::Choices;
+use super::deadline::Deadline;
 use super::{Context, Proxy, claim, reply};
 use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
@@ -82,7 +83,7 @@ async fn run(
         Err(error) => return Ok(Err(error.into())),
     };
     ctx.model = Some(target.name.clone());
-    let deadline = deadline(session, ctx.arrived);
+    let deadline = Deadline::of(session, ctx.arrived, &proxy.dispatch, target.name.clone());
     let priority = match claim::priority(session) {
         Ok(priority) => priority,
         Err(error) => return Ok(Err(error.into())),
@@ -109,15 +110,15 @@ async fn run(
                 Err(error) => return Ok(Err(Cut::Failed(error))),
             };
             return if call.stream {
-                stream(proxy, session, ctx, choices, render, deadline).await
+                stream(proxy, session, ctx, choices, render, &deadline).await
             } else {
-                gathered(proxy, session, ctx, choices, render, deadline).await
+                gathered(proxy, session, ctx, choices, render, &deadline).await
             };
         }
         // On the heap, so that streams, which share this function, do not pay for the size of these.
         Work::Embed(embedding) => {
             let work = Box::pin(proxy.dispatch.embed(&target, &claim, embedding));
-            patiently(session, deadline, work).await.and_then(|(embeddings, route, source)| {
+            patiently(session, &deadline, work).await.and_then(|(embeddings, route, source)| {
                 ctx.source = source;
                 let spent = read(ctx, route, embeddings.prompt_tokens);
                 Ok(render.embeddings(&embeddings, &spent)?)
@@ -125,21 +126,21 @@ async fn run(
         }
         Work::Rank(ranking) => {
             let work = Box::pin(proxy.dispatch.rank(&target, &claim, ranking));
-            patiently(session, deadline, work).await.and_then(|(scores, route)| {
+            patiently(session, &deadline, work).await.and_then(|(scores, route)| {
                 read(ctx, route, scores.prompt_tokens);
                 Ok(render.scores(&scores)?)
             })
         }
         Work::Ask(question) => {
             let work = Box::pin(proxy.dispatch.ask(&target, question));
-            patiently(session, deadline, work).await.map(|(reply, route)| {
+            patiently(session, &deadline, work).await.map(|(reply, route)| {
                 ctx.route = Some(route);
                 render.reply(&reply)
             })
         }
         Work::Load => {
             let from = Instant::now();
-            let loaded = patiently(session, deadline, proxy.dispatch.load(&target, call.keep_alive)).await;
+            let loaded = patiently(session, &deadline, proxy.dispatch.load(&target, call.keep_alive)).await;
             loaded.map(|()| render.loaded(true, &spent(ctx, from.elapsed())))
         }
         Work::Unload => {
@@ -160,7 +161,7 @@ async fn stream(
     ctx: &mut Context,
     mut choices: Choices,
     render: &mut dyn Render,
-    deadline: Option<Instant>,
+    deadline: &Deadline<'_>,
 ) -> pingora::Result<Result<(), Cut>> {
     let mut next = match patiently(session, deadline, choices.next()).await {
         Ok(next) => next,
@@ -210,7 +211,7 @@ async fn gathered(
     ctx: &mut Context,
     mut choices: Choices,
     render: &mut dyn Render,
-    deadline: Option<Instant>,
+    deadline: &Deadline<'_>,
 ) -> pingora::Result<Result<(), Cut>> {
     let mut wholes = vec![Whole::default(); choices.len()];
     loop {
@@ -251,28 +252,16 @@ fn gather(whole: &mut Whole, event: &Event) {
 /// Waits for `work` as long as the client does and its deadline allows.
 async fn patiently<T>(
     session: &mut ServerSession,
-    deadline: Option<Instant>,
+    deadline: &Deadline<'_>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Cut> {
-    let expired = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         done = work => done.map_err(Cut::Failed),
         // The request body is read, so this only ever returns when the client closes or breaks the connection.
         _ = session.read_body_or_idle(true) => Err(Cut::Gone),
-        () = expired => Err(Cut::Failed(Error::DeadlineExceeded)),
+        error = deadline.passed() => Err(Cut::Failed(error)),
     }
-}
-
-/// When the client gives up by its own word: `X-Request-Timeout-Ms`.
-fn deadline(session: &ServerSession, arrived: Instant) -> Option<Instant> {
-    let value = session.get_header("x-request-timeout-ms")?.to_str().ok()?;
-    arrived.checked_add(Duration::from_millis(value.parse().ok()?))
 }
 
 /// Notes the end of a request that only reads.

@@ -42,7 +42,7 @@ pub(super) async fn serve(
 fn tell(dispatch: &Dispatch, endpoint: &Endpoint, path: String, via: &Via) -> Result<Vec<u8>, Error> {
     Ok(match endpoint {
         Endpoint::Tags => ollama::tags(&dispatch.cards(via)),
-        Endpoint::Ps => ollama::ps(&dispatch.loaded(), OffsetDateTime::now_utc()),
+        Endpoint::Ps => ollama::ps(&dispatch.loaded(), &dispatch.arriving(), OffsetDateTime::now_utc()),
         Endpoint::Models => openai::models(&dispatch.cards(via)),
         Endpoint::ModelById(id) => openai::model(id, &*dispatch.card(id, false)?),
         _ => return Err(Error::NotImplemented { endpoint: path }),

@@ -10,6 +10,7 @@ mod body;
 mod choices;
 mod claim;
 mod context;
+mod deadline;
 mod info;
 mod journal;
 mod passthrough;

@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::{Context, Proxy, body};
-use crate::dialect::{Dialect, error_body};
+use crate::dialect::{Dialect, refusal_body};
 use crate::error::Error;
 
 /// As Ollama has it.
@@ -91,7 +91,7 @@ pub(super) async fn json(
     whole(session, head, body).await
 }
 
-/// Answers with an error in the caller's dialect and notes it for the journal.
+/// Answers with an error in the caller's dialect and notes it for the journal. Who has waited for a model on its way is told how far that is.
 pub(super) async fn error(
     proxy: &Proxy,
     session: &mut ServerSession,
@@ -102,15 +102,18 @@ pub(super) async fn error(
     if !session.is_body_done() {
         body::discard(session).await;
     }
+    let model = ctx.model.as_ref().filter(|_| error.may_be_for_a_load());
+    let loading = error.loading().or_else(|| proxy.dispatch.loading(model?));
     let (content_type, body) = match (&error, ctx.dialect) {
         // Ollama's router answers these in plain text.
         (Error::NoSuchPath | Error::MethodNotAllowed, Dialect::Ollama) => {
             ("text/plain", error.to_string().into_bytes())
         }
-        _ => ("application/json", error_body(ctx.dialect, &error)),
+        _ => ("application/json", refusal_body(ctx.dialect, &error, loading.as_ref())),
     };
     let mut head = head(proxy, ctx, error.status(), content_type)?;
-    if let Some(after) = error.retry_after() {
+    let after = loading.and_then(|loading| loading.retry_after());
+    if let Some(after) = after.or_else(|| error.retry_after()) {
         head.insert_header("Retry-After", after.as_secs().max(1).to_string())?;
     }
     ctx.error = Some(error);

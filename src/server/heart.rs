@@ -139,6 +139,7 @@ impl Heart {
             models: Arc::new(move || admin::models(&told)),
             status: Arc::new(move || admin::status(&library, &pool, &supervisor, started)),
             save_snapshot: admin::save_snapshot(Arc::clone(&self.dispatch)),
+            loads: Arc::clone(&self.dispatch) as Arc<dyn admin::Loads>,
         }
     }
 }

@@ -137,7 +137,7 @@ impl Reloader {
         heart.dispatch.configure(&config.routing, config.retry.clone(), config.breaker.clone());
         heart.dispatch.configure_sharing(config.coalesce.clone());
         heart.renew_cache(&config.cache, cache);
-        heart.supervisor.renew(config.workers.clone(), &renewed);
+        heart.supervisor.renew(config.workers.clone(), config.memory.clone(), &renewed);
         self.front.send_replace(Arc::new(heart.front(config, self.address)));
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = config.limits.drain;
         telemetry::set_log_level(config.log.level);

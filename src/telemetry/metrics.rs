@@ -70,6 +70,10 @@ pub struct Metrics {
     pub model_loaded: IntGaugeVec,
     /// `{model}`.
     pub model_load: HistogramVec,
+    /// `{model}`: loads that another model has left for.
+    pub model_swaps: IntCounterVec,
+    /// `{model, result}`: models loaded before anybody asked for them; result is `begun`, `used` or `unused`.
+    pub preloads: IntCounterVec,
     /// `{device, kind}`: what workers take. Kind is `mapped`, `private` or `reserved` on the `host`, `all` on the `gpu`.
     pub memory: IntGaugeVec,
     /// `{device}`: what they may take.
@@ -228,6 +232,18 @@ impl Metrics {
             )?,
             model_loaded: gauge(r, "model_loaded", "Workers of the model that are ready.", &["model"])?,
             model_load: histogram(r, "model_load_seconds", "Spawn to ready.", LATENCY, &["model"])?,
+            model_swaps: counter(
+                r,
+                "model_swaps_total",
+                "Loads that another model had to leave memory for.",
+                &["model"],
+            )?,
+            preloads: counter(
+                r,
+                "preloads_total",
+                "Models loaded before anybody asked for them, and what came of it.",
+                &["model", "result"],
+            )?,
             memory: gauge(r, "memory_bytes", "Memory that models take.", &["device", "kind"])?,
             memory_budget: gauge(r, "memory_budget_bytes", "Memory that models may take.", &["device"])?,
             model_evictions: counter(r, "model_evictions_total", "Models unloaded.", &["reason"])?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::Ledger;
+use super::memory::{Ledger, Prediction};
 use crate::error::Error;
 use crate::generation::seam::{SnapshotCounts, Vitals};
 use crate::library::Model;
@@ -104,6 +104,28 @@ impl Eviction {
     }
 }
 
+/// What became of a model that is loaded before anybody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preload {
+    /// Its load begins.
+    Begun,
+    /// Somebody has asked for it.
+    Used,
+    /// Nobody has, and it leaves.
+    Unused,
+}
+
+impl Preload {
+    /// The label in metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Used => "used",
+            Self::Unused => "unused",
+        }
+    }
+}
+
 /// What the pure part wants done, in this order.
 pub(super) enum Action {
     /// Start a worker.
@@ -116,6 +138,10 @@ pub(super) enum Action {
     Withdraw(Start),
     /// For log and metrics: a worker became ready, that long after its spawn.
     Loaded(Start, Duration),
+    /// For the log: so much of a model is loaded.
+    Progressed(Arc<Model>, f32),
+    /// For metrics: the load of a model begins that another one has left for.
+    Swapped(Arc<Model>),
     /// For the log: a model cannot come into memory.
     Refused(Arc<Model>, Error),
     /// For the log: a worker did not become ready.
@@ -126,6 +152,10 @@ pub(super) enum Action {
     Snapshots(Arc<Model>, SnapshotCounts),
     /// For log and metrics: a model is being unloaded.
     Evicted(Arc<Model>, Eviction),
+    /// Want this model, which is likely to be asked for.
+    Expect(Prediction),
+    /// For log and metrics: what became of a model that nobody had asked for.
+    Preloaded(Arc<Model>, Preload),
     /// Find out what a worker of this model will take.
     Weigh(Arc<Model>),
     /// What was measured has changed and is to be kept.

@@ -44,7 +44,7 @@ impl Crew {
             Order::Spawn(start) => self.spawn(start),
             Order::Weigh(model) => self.weigh(model),
             // The run loop's own.
-            Order::Remember(_) => {}
+            Order::Remember(_) | Order::Expect(_) => {}
             Order::Instruct(incarnation, instruction) => {
                 if let Some(instructions) = self.instructions.get(&incarnation) {
                     // Its task may have ended a moment ago; then there is nobody to instruct.

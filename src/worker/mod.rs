@@ -2,9 +2,10 @@
 //!
 //! What is decided lies in `residency` (which models), `resident` (one model) and `replica` (one worker), all pure: events
 //! and the time go in, `action`s come out. `shared` carries them out. What runs is a `crew` of tasks, one per worker
-//! (`tend`, with `process` and `probe`). Uses `library` for the files and `node` for the pool.
+//! (`tend`, with `process` and `probe`). `chronicle` keeps what has happened. Uses `library` for the files and `node` for the pool.
 
 mod action;
+mod chronicle;
 mod config;
 mod crew;
 mod keeper;
@@ -26,20 +27,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+pub use chronicle::Event;
 pub use config::WorkersConfig;
-pub use memory::MemoryConfig;
+pub use memory::{MemoryConfig, Prediction};
 pub use residency::Footprint;
 pub use snapshots::SnapshotsConfig;
 use tokio::sync::mpsc;
 
 use self::crew::Crew;
 use self::keeper::Keeper;
-use self::memory::{Ledger, Memory, Policy};
+use self::memory::{Ledger, Memory};
 use self::residency::Residency;
 use self::resident::{Answer, Resident};
 use self::shared::{Abandon, Order, Shared};
 use self::tend::Manner;
 use crate::error::Error;
+use crate::generation::Loading;
 use crate::generation::seam::Sandbox;
 use crate::library::{Library, Model};
 use crate::node::{Node, Pool};
@@ -54,7 +57,6 @@ pub struct Supervisor {
     /// Where it is remembered what models take.
     ledger: Option<PathBuf>,
     warm_start: bool,
-    policy: Policy,
     /// Taken by [`Supervisor::run`].
     orders: Mutex<Option<mpsc::UnboundedReceiver<Order>>>,
 }
@@ -103,7 +105,6 @@ impl Supervisor {
         let ledger = memory.ledger(|name| std::env::var_os(name));
         let remembered = ledger.as_deref().map(Ledger::load).unwrap_or_default();
         let (manner, warm_start) = (Manner::new(&config, program), config.warm_start);
-        let policy = memory.policy;
         let residency = Residency::new(config, runtime).within(Memory::new(memory, remembered));
         Self {
             library,
@@ -111,7 +112,6 @@ impl Supervisor {
             shared: Arc::new(Shared::new(residency, pool, metrics, orders)),
             ledger,
             warm_start,
-            policy,
             orders: Mutex::new(Some(receiver)),
         }
     }
@@ -140,6 +140,7 @@ impl Supervisor {
             tokio::select! {
                 Some(order) = orders.recv() => match order {
                     Order::Remember(ledger) => keeper.keep(ledger),
+                    Order::Expect(name) => self.expect(&name),
                     order => crew.carry_out(order),
                 },
                 Some((incarnation, exit)) = crew.next_gone() => {
@@ -160,7 +161,10 @@ impl Supervisor {
 
     /// Marks the model as in use. `keep_alive` replaces the value in force, `None` keeps it.
     pub fn hold(&self, model: &Arc<Model>, keep_alive: Option<KeepAlive>) -> Hold {
-        self.shared.update(|residency, _| residency.hold(model, keep_alive));
+        self.shared.update(|residency, now| {
+            residency.asked(model, now);
+            residency.hold(model, keep_alive);
+        });
         Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model) }
     }
 
@@ -183,14 +187,23 @@ impl Supervisor {
         }
     }
 
-    /// Goes on under another configuration, with the models that the library has `renewed`. What takes effect with a new worker does so with the
+    /// Goes on under other sections, with the models that the library has `renewed`. What takes effect with a new worker does so with the
     /// next one; a model that the library has no longer leaves memory when nothing holds it.
-    pub fn renew(&self, config: WorkersConfig, renewed: &[Arc<Model>]) {
+    pub fn renew(&self, config: WorkersConfig, memory: MemoryConfig, renewed: &[Arc<Model>]) {
         self.shared.update(|residency, now| {
             residency.renew(config, renewed);
+            residency.renew_memory(memory);
             let preloaded = renewed.iter().filter(|model| model.config.preload);
             preloaded.for_each(|model| residency.preload(model, now));
         });
+        self.shared.retell();
+    }
+
+    /// Wants the model of this name, which is likely to be asked for, if there is room.
+    fn expect(&self, name: &str) {
+        if let Some(model) = self.library.configured().iter().find(|model| model.name == name) {
+            self.shared.update(|residency, now| residency.expect(model, now));
+        }
     }
 
     /// Stops the model's workers once nothing holds it.
@@ -226,9 +239,29 @@ impl Supervisor {
         self.shared.update(|residency, now| residency.footprints(now))
     }
 
+    /// How far the model is on its way into memory; `None`: it takes requests, or nobody has asked for it.
+    pub fn loading(&self, model: &Model) -> Option<Loading> {
+        self.shared.update(|residency, now| residency.loading(model, now))
+    }
+
+    /// Every model on its way into memory.
+    pub fn arriving(&self) -> Vec<(Arc<Model>, Loading)> {
+        self.shared.update(|residency, now| residency.arriving(now))
+    }
+
+    /// The last things that have happened to models, the latest first.
+    pub fn events(&self, count: usize) -> Vec<Event> {
+        self.shared.events(count)
+    }
+
     /// The name of the policy that chooses who leaves.
     pub fn policy(&self) -> &'static str {
-        self.policy.as_str()
+        self.shared.update(|residency, _| residency.policy()).as_str()
+    }
+
+    /// What is likely to be asked for soon, the most likely first; nothing where that is not looked at.
+    pub fn predictions(&self) -> Vec<Prediction> {
+        self.shared.update(|residency, _| residency.predictions())
     }
 
     /// Stops every worker: SIGTERM, then SIGKILL after `deadline`. Returns when all are gone.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::ahead::Ahead;
 pub use self::usage::Footprint;
 pub(super) use self::usage::Usage;
 use super::WorkersConfig;
@@ -27,6 +28,9 @@ pub(super) struct Residency {
     memory: Memory,
     incarnations: u64,
     is_closing: bool,
+    /// There may be more in memory than there is to be.
+    is_tight: bool,
+    ahead: Ahead,
     out: Vec<Action>,
 }
 
@@ -40,6 +44,8 @@ impl Residency {
             residents: BTreeMap::new(),
             incarnations: 0,
             is_closing: false,
+            is_tight: false,
+            ahead: Ahead::default(),
             out: Vec::new(),
         }
     }
@@ -186,22 +192,28 @@ impl Residency {
         self.residents.retain(|_, resident| !resident.is_over());
         if !self.is_closing {
             self.arrange(now);
+            self.look_ahead(now);
         }
+        self.follow_up();
         std::mem::take(&mut self.out)
     }
 
     /// When [`Residency::settle`] must be called again though nothing happens.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let wakes = self.residents.values().flat_map(|resident| resident.next_wakes(&self.config));
-        wakes.chain(self.next_moves(now)).filter(|wake| *wake > now).min()
+        wakes.chain(self.next_moves(now)).chain(self.next_look()).filter(|wake| *wake > now).min()
     }
 }
 
+mod ahead;
 mod arrange;
+mod arrival;
 #[cfg(test)]
 mod crowded;
 #[cfg(test)]
 mod retired;
+mod swap;
+mod tighten;
 mod usage;
 
 #[cfg(test)]

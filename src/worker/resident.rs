@@ -108,7 +108,8 @@ impl Resident {
         self.replicas.iter().any(Replica::is_staying)
     }
 
-    fn is_serving(&self) -> bool {
+    /// Takes requests.
+    pub(super) fn is_serving(&self) -> bool {
         self.replicas.iter().any(Replica::is_serving)
     }
 
@@ -130,6 +131,11 @@ impl Resident {
     /// Gets no new requests, and has none that runs: those that hold it wait until it is back.
     pub(super) fn is_silent(&self) -> bool {
         self.stake.is_hushed && !self.replicas.iter().any(Replica::is_running)
+    }
+
+    /// How much of it is loaded, of the workers that are on their way the least; `None`: none is.
+    pub(super) fn progress(&self) -> Option<f32> {
+        self.replicas.iter().filter_map(Replica::progress).min_by(f32::total_cmp)
     }
 
     /// What all its workers claim; `None`: it was not weighed yet.
@@ -160,6 +166,7 @@ impl Resident {
     pub(super) fn expires(&self) -> Option<Instant> {
         match self.keep_alive {
             _ if self.is_pinned() => None,
+            _ if self.stake.is_foreseen => self.stake.unused_by(),
             KeepAlive::Forever => None,
             KeepAlive::Unload => self.idle_since,
             KeepAlive::For(idle) => self.idle_since?.checked_add(idle),
@@ -184,6 +191,7 @@ impl Resident {
     pub(super) fn unload(&mut self, least: KeepAlive, now: Instant) {
         if self.wanted.is_some() {
             self.keep_alive = least;
+            self.stake.is_foreseen = false;
             self.idle_since.get_or_insert(now);
         }
     }
@@ -213,6 +221,7 @@ impl Resident {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        self.stake.begin(now);
         let startable = self.replicas.iter_mut().enumerate().filter(|(_, replica)| replica.can_start(now));
         for (index, replica) in startable {
             *incarnations += 1;
@@ -235,7 +244,13 @@ impl Resident {
         let place = self.replicas.iter().position(|replica| replica.has_incarnation(incarnation))?;
         let (replica, stake) = (&mut self.replicas[place], &mut self.stake);
         let (was_serving, was_ready) = (replica.is_serving(), replica.vitals().is_some());
+        let before = replica.progress();
         replica.report(report, now, out);
+        if let (Some(before), Some(progress)) = (before, replica.progress())
+            && quarters(before) < quarters(progress)
+        {
+            out.push(Action::Progressed(Arc::clone(&self.model), progress));
+        }
         match replica.vitals() {
             Some(health) if was_ready => stake.seen(health, memory),
             Some(health) => {
@@ -318,6 +333,7 @@ impl Resident {
     fn forget(&mut self, config: &WorkersConfig) {
         self.wanted = None;
         self.stake.is_warm = false;
+        self.stake.has_displaced = false;
         self.idle_since = None;
         self.keep_alive = usual(&self.model, config);
     }
@@ -332,7 +348,7 @@ impl Resident {
             self.evict(Eviction::Changed, config, now, out);
         }
         if self.is_evictable() && self.expires().is_some_and(|expiry| expiry <= now) {
-            let is_manual = self.keep_alive == KeepAlive::Unload;
+            let is_manual = self.keep_alive == KeepAlive::Unload && !self.stake.is_foreseen;
             self.evict(if is_manual { Eviction::Manual } else { Eviction::Idle }, config, now, out);
         }
         let is_for_nobody = self.holds == 0 && !self.is_kept() && !self.stake.is_warm;
@@ -363,6 +379,11 @@ impl Resident {
     pub(super) fn notify(&self) {
         self.changed.send_replace(());
     }
+}
+
+/// Whole quarters of a load: more often nobody wants to hear of it.
+fn quarters(progress: f32) -> u8 {
+    (progress * 4.0) as u8
 }
 
 /// How long a model stays in memory after its last request, where no request says.

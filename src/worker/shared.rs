@@ -4,13 +4,14 @@
 //! is released: pool and metrics always agree with the state.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntGaugeVec;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::action::{Action, Instruction, Report, Start};
+use super::chronicle::{Chronicle, Event};
 use super::memory::{Host, Ledger};
 use super::residency::{Residency, Usage};
 use super::snapshots;
@@ -27,6 +28,8 @@ pub(super) enum Order {
     Instruct(u64, Instruction),
     Weigh(Arc<Model>),
     Remember(Ledger),
+    /// Want the model of this name, if there is one.
+    Expect(String),
 }
 
 /// What requests and tasks on any thread share with the run loop.
@@ -46,6 +49,7 @@ struct State {
     wake: Option<Instant>,
     /// When it was looked last how much memory there is.
     looked: Option<Instant>,
+    chronicle: Chronicle,
 }
 
 impl Shared {
@@ -56,7 +60,7 @@ impl Shared {
         orders: mpsc::UnboundedSender<Order>,
     ) -> Self {
         Self {
-            state: Mutex::new(State { residency, wake: None, looked: None }),
+            state: Mutex::new(State { residency, wake: None, looked: None, chronicle: Chronicle::default() }),
             pool,
             metrics,
             orders,
@@ -73,13 +77,18 @@ impl Shared {
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut Residency, Instant) -> R) -> R {
         let now = Instant::now();
         let mut state = self.lock();
+        // A clock before 1970 is as good as none.
+        state.residency.tell_time(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let result = change(&mut state.residency, now);
         state.look(now);
         let actions = state.residency.settle(now);
         if !actions.is_empty() {
             self.tell(state.residency.usage());
         }
-        actions.into_iter().for_each(|action| self.perform(action));
+        for action in actions {
+            state.chronicle.note(&action, SystemTime::now());
+            self.perform(action);
+        }
         let vacant = state.residency.is_vacant();
         self.vacant.send_if_modified(|was| std::mem::replace(was, vacant) != vacant);
         let next = state.residency.next_wake(now);
@@ -89,6 +98,17 @@ impl Shared {
             self.rescheduled.notify_one();
         }
         result
+    }
+
+    /// Tells metrics what memory may be used for, after that has changed.
+    pub(super) fn retell(&self) {
+        let usage = self.lock().residency.usage();
+        self.tell(usage);
+    }
+
+    /// The last things that have happened to models, the latest first.
+    pub(super) fn events(&self, count: usize) -> Vec<Event> {
+        self.lock().chronicle.last(count)
     }
 
     /// Tells metrics what memory is used for.
@@ -152,7 +172,14 @@ impl Shared {
     fn perform(&self, action: Action) {
         let metrics = &self.metrics;
         match action {
-            Action::Spawn(start) => self.order(Order::Spawn(start)),
+            Action::Spawn(start) => {
+                tracing::info!(worker = %start.node.name, model = start.model.name, "loading model");
+                self.order(Order::Spawn(start));
+            }
+            Action::Progressed(model, progress) => {
+                tracing::info!(model = model.name, progress, "loading model");
+            }
+            Action::Swapped(model) => metrics.model_swaps.with_label_values(&[&model.name]).inc(),
             Action::Instruct(incarnation, instruction) => {
                 self.order(Order::Instruct(incarnation, instruction));
             }
@@ -178,6 +205,19 @@ impl Shared {
             Action::Lost(start, ending, reason) => {
                 metrics.worker_restarts.with_label_values(&[ending.as_str()]).inc();
                 tracing::error!(worker = %start.node.name, "worker lost: {reason}");
+            }
+            Action::Expect(prediction) => {
+                tracing::info!(
+                    model = prediction.model,
+                    probability = prediction.probability,
+                    reason = prediction.reason(),
+                    "a model is likely to be asked for"
+                );
+                self.order(Order::Expect(prediction.model));
+            }
+            Action::Preloaded(model, what) => {
+                metrics.preloads.with_label_values(&[&*model.name, what.as_str()]).inc();
+                tracing::info!(model = model.name, result = what.as_str(), "a model is loaded ahead");
             }
             Action::Weigh(model) => self.order(Order::Weigh(model)),
             Action::Remember(ledger) => self.order(Order::Remember(ledger)),

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::memory::{Claim, Clock, Cost, Memory, Need, Policy, Record, Weight};
+use super::memory::{Claim, Clock, Cost, Memory, Need, Policy, Record, Weight, remaining};
 use crate::generation::seam::Vitals;
 
 /// Reading a header takes some 10 ms.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What was likely to be asked for soon and was not has become unlikely.
+const UNUSED: Duration = Duration::from_secs(10 * 60);
 
 /// One model's.
 pub(super) struct Stake {
@@ -17,12 +19,18 @@ pub(super) struct Stake {
     record: Record,
     /// When it came.
     since: Option<Instant>,
+    /// When the load began that is not over.
+    begun: Option<Instant>,
+    /// Another model has left for it since it began to wait.
+    pub(super) has_displaced: bool,
     /// It gets no new requests, because another model waits for its room.
     pub(super) is_hushed: bool,
     /// Memory ran out when it was loaded.
     pub(super) is_pressed: bool,
     /// It was in memory at the last shutdown and comes back if it fits, for nobody.
     pub(super) is_warm: bool,
+    /// It is likely to be asked for and came for that, and nobody has asked for it yet.
+    pub(super) is_foreseen: bool,
 }
 
 impl Stake {
@@ -32,9 +40,12 @@ impl Stake {
             weighing: None,
             record: Record::new(Clock::default()),
             since: None,
+            begun: None,
+            has_displaced: false,
             is_hushed: false,
             is_pressed: false,
             is_warm: false,
+            is_foreseen: false,
         }
     }
 
@@ -61,6 +72,17 @@ impl Stake {
     /// A request that used it has ended.
     pub(super) fn used(&mut self, clock: Clock, now: Instant) {
         self.record.touch(clock, now);
+    }
+
+    /// A load begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.begun = Some(now);
+    }
+
+    /// How long it will take until it is there, of which so much is loaded.
+    pub(super) fn eta(&self, progress: f32, now: Instant) -> Duration {
+        let elapsed = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        remaining(progress, elapsed, self.load())
     }
 
     /// A worker became ready, after so long.
@@ -98,6 +120,7 @@ impl Stake {
     pub(super) fn gone(&mut self) {
         self.claim = None;
         self.since = None;
+        self.begun = None;
         self.is_hushed = false;
     }
 
@@ -118,8 +141,16 @@ impl Stake {
         self.since?.checked_add(turn)
     }
 
-    /// What `workers` of it are worth.
+    /// When it leaves if nobody asks for it though that was likely.
+    pub(super) fn unused_by(&self) -> Option<Instant> {
+        self.since?.checked_add(UNUSED)
+    }
+
+    /// What `workers` of it are worth. What nobody has asked for leaves before all others.
     pub(super) fn worth(&self, policy: Policy, workers: usize, now: Instant) -> f64 {
+        if self.is_foreseen {
+            return f64::NEG_INFINITY;
+        }
         let need = self.need().map(|need| need.times(workers as u64));
         let size = need.map_or(0, |need| need.host().saturating_add(need.device));
         self.record.worth(policy, Cost { size, load: self.load() }, now)

@@ -12,6 +12,8 @@ mod packaging;
 #[cfg(feature = "engine")]
 mod adapters;
 #[cfg(feature = "engine")]
+mod arrivals;
+#[cfg(feature = "engine")]
 mod bindings;
 #[cfg(feature = "engine")]
 mod burst;

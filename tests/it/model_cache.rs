@@ -48,6 +48,8 @@ fn clients_that_alternate_between_two_models_of_which_one_fits_are_all_served_wi
     // A round of all clients for each turn; a swap is worth at least ten requests.
     assert!((2.0..=20.0).contains(&loads), "{loads} loads for {} requests", CLIENTS * REQUESTS);
     assert!((loads - evictions - 1.0).abs() < f64::EPSILON, "{loads} loads, {evictions} evictions");
+    let swaps = server.metric("arriero_model_swaps_total", "");
+    assert!((swaps - evictions).abs() < f64::EPSILON, "{swaps} swaps, {evictions} evictions");
     assert_eq!(server.metric("arriero_worker_restarts_total", ""), 0.0);
     assert_eq!(server.metric("arriero_memory_budget_bytes", "device=\"host\""), f64::from(16 << 20));
 }
@@ -66,23 +68,30 @@ fn a_model_that_can_never_fit_is_refused_in_words_and_nothing_is_started() {
 }
 
 #[test]
-fn what_was_in_memory_at_the_end_is_there_again_from_the_start_if_that_is_wanted() {
+fn what_was_in_memory_at_the_end_is_there_again_from_the_start_with_what_it_had_read_if_that_is_wanted() {
     let remembered = tempfile::tempdir().expect("a directory");
     let start = || {
-        let settings = "parallel: 4, context: 512";
+        let settings = "parallel: 4, context: 1024";
         let (one, other) = (model(Fixture::TinyLlama, settings), model(Fixture::TinyPlane, settings));
+        let dir = remembered.path().display();
         Server::start(&format!(
-            "models: {{ one: {one}, other: {other} }}\nworkers: {{ warm_start: true }}\nmemory: {{ dir: \"{}\" }}",
-            remembered.path().display()
+            "models: {{ one: {one}, other: {other} }}\nworkers: {{ warm_start: true, snapshots: {{ dir: \"{dir}/s\", \
+             min_tokens: 32 }} }}\nmemory: {{ dir: \"{dir}\" }}"
         ))
     };
+    let long = json!({ "model": "one", "prompt": "You carry salt over the pass. ".repeat(12), "raw": true,
+        "stream": false, "options": { "num_predict": 4, "temperature": 0 } });
     let mut server = start();
-    assert_eq!(server.post("/api/generate", &ask("one", 0)).status, 200);
+    assert_eq!(server.post("/api/generate", &long).status, 200);
     server.signal(Signal::SIGTERM);
     assert!(server.exit().success());
     let server = start();
     server.ready_worker("one");
     assert!(server.workers().iter().all(|worker| worker.is_of("one")), "nobody had asked for the other");
+    assert_eq!(server.post("/api/generate", &long).status, 200);
+    until_true("its prompt comes from disk", || {
+        server.metric("arriero_snapshot_restored_tokens_total", "model=\"one\"") > 0.0
+    });
 }
 
 #[test]
@@ -128,4 +137,27 @@ fn what_workers_take_is_what_was_estimated_and_is_shown() {
         };
         models.len() == fixtures.len() && models.iter().all(is_there)
     });
+}
+
+#[test]
+fn another_budget_takes_effect_at_once() {
+    let settings = "parallel: 4, context: 512";
+    let (one, other) = (model(Fixture::TinyLlama, settings), model(Fixture::TinyPlane, settings));
+    let config = |memory: &str| format!("models: {{ one: {one}, other: {other} }}\nmemory: {{ {memory} }}");
+    let server = Server::start(&config("budget: 64MiB"));
+    for name in ["one", "other"] {
+        assert_eq!(server.post("/api/generate", &ask(name, 0)).status, 200);
+    }
+    assert_eq!(server.metric("arriero_model_evictions_total", ""), 0.0);
+    let reload = |memory: &str| {
+        server.rewrite(&config(memory));
+        Request::new("POST", "/admin/v1/reload").send(&server.admin).expect("an answer").status
+    };
+    assert_eq!(reload("budget: 16MiB, policy: lru"), 200);
+    until_true("one has left", || {
+        server.metric("arriero_model_evictions_total", "reason=\"memory\"") == 1.0
+            && server.workers().len() == 1
+    });
+    assert_eq!(server.metric("arriero_memory_budget_bytes", "device=\"host\""), f64::from(16 << 20));
+    assert_eq!(reload("budget: 16MiB, dir: /elsewhere"), 409, "that takes a restart");
 }

@@ -9,6 +9,8 @@ use crate::dialect::Endpoint;
 use crate::dispatch::Deed;
 use crate::error::Error;
 use crate::generation::seam::{Change, Saved, Settings};
+use crate::units::KeepAlive;
+use futures::future::BoxFuture;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -61,10 +63,33 @@ impl Registrar for Book {
     }
 }
 
+/// `m` can be loaded, for an hour at most, and there is no room for `large`.
+struct Shelf;
+
+impl Loads for Shelf {
+    fn load(&self, name: String, keep_alive: Option<KeepAlive>) -> BoxFuture<'_, Result<(), Error>> {
+        let hour = KeepAlive::For(std::time::Duration::from_secs(3600));
+        assert!(keep_alive.is_none_or(|asked| asked == hour));
+        let loaded = match name.as_str() {
+            "large" => {
+                let (reason, eta) = ("it is large".to_owned(), std::time::Duration::from_secs(7));
+                Err(Error::NoRoom { model: name, reason, eta })
+            }
+            _ => self.unload(name),
+        };
+        Box::pin(async { loaded })
+    }
+
+    fn unload(&self, name: String) -> Result<(), Error> {
+        if name == "m" { Ok(()) } else { Err(Error::ModelNotFound { name }) }
+    }
+}
+
 fn state(readiness: Result<(), String>) -> AdminState {
     let metrics = Arc::new(Metrics::new().unwrap());
     AdminState {
         registrar: Arc::new(Book),
+        loads: Arc::new(Shelf),
         kept: cache::tests::nothing(&metrics),
         metrics,
         readiness: Arc::new(move || readiness.clone()),
@@ -197,6 +222,25 @@ async fn snapshots_are_asked_for_by_the_name_of_a_model() {
     assert_eq!(save("/admin/v1/models/other/snapshot", "localhost").await, unknown);
     assert_eq!(save("/admin/v1/models/small/snapshot", "evil.example").await.0, StatusCode::FORBIDDEN);
     assert_eq!(get("/admin/v1/models/other/snapshot").await.0, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn models_are_loaded_and_unloaded_by_name() {
+    let send = async |path: &str, host| post_to(path, &[("host", host)], "").await;
+    let done = (StatusCode::OK, r#"{"model":"m"}"#.to_owned());
+    for path in ["load", "load?keep_alive=1h", "unload"] {
+        assert_eq!(send(&format!("/admin/v1/models/m/{path}"), "localhost").await, done, "{path}");
+        let others = send(&format!("/admin/v1/models/m/{path}"), "evil.example").await;
+        assert_eq!(others.0, StatusCode::FORBIDDEN, "{path}");
+        let unknown = send(&format!("/admin/v1/models/other/{path}"), "localhost").await;
+        assert_eq!(unknown.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    let (status, body) = send("/admin/v1/models/large/load", "localhost").await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("it is large"), "{body}");
+    for query in ["keep_alive=soon", "for=1h"] {
+        let (status, body) = send(&format!("/admin/v1/models/m/load?{query}"), "localhost").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    }
 }
 
 #[tokio::test]

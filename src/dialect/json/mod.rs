@@ -10,4 +10,4 @@ mod write;
 pub(super) use object::{Integer, Object, deserialize, object};
 pub(super) use read::read;
 pub(super) use rest::Rest;
-pub(super) use write::{Time, finite, list, number, numbers, string, time, to_vec, value};
+pub(super) use write::{Time, finite, list, number, numbers, optional, string, time, to_vec, value};

@@ -54,6 +54,16 @@ pub(in crate::dialect) fn value(out: &mut BytesMut, value: &(impl Serialize + ?S
     let _ = value.serialize(&mut serde_json::Serializer::with_formatter(out.writer(), Escaping));
 }
 
+/// Appends `,"name":…` where there is something; `name` needs no escapes.
+pub(in crate::dialect) fn optional(out: &mut BytesMut, name: &str, value: Option<&impl Serialize>) {
+    if let Some(value) = value {
+        out.put_slice(b",\"");
+        out.put_slice(name.as_bytes());
+        out.put_slice(b"\":");
+        self::value(out, value);
+    }
+}
+
 /// Anything that serialises, as a body of its own.
 pub(in crate::dialect) fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut out = BytesMut::new();

@@ -127,7 +127,7 @@ impl Render for CompletionAnswer {
 
     fn failure(&mut self, error: &Error, out: &mut BytesMut) {
         out.put_slice(b"data: ");
-        super::error(error, out);
+        super::error(error, None, out);
         out.put_slice(b"\n\n");
     }
 

@@ -13,6 +13,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Call, Question, Render, Reply, Work, json};
 use crate::error::{Error, Kind};
+use crate::generation::Loading;
 
 /// A call that asks `question` of a model.
 fn ask(model: Option<String>, question: Question, render: impl Render + 'static) -> Call {
@@ -46,8 +47,8 @@ fn required(field: &'static str) -> Error {
     Error::invalid_param(field, format!("{field} is required"))
 }
 
-/// Appends `{"error":{"code","message","type"}}`; the code is the status.
-pub(super) fn error(error: &Error, out: &mut BytesMut) {
+/// Appends `{"error":{"code","message","type"}}`; the code is the status. How far its model is on its way stands in it where that is told.
+pub(super) fn error(error: &Error, loading: Option<&Loading>, out: &mut BytesMut) {
     out.put_slice(b"{\"error\":{\"code\":");
     json::number(out, error.status().as_u16());
     out.put_slice(b",\"message\":");
@@ -60,7 +61,9 @@ pub(super) fn error(error: &Error, out: &mut BytesMut) {
         (Kind::Api, 503) => b"unavailable_error",
         (Kind::Api, _) => b"server_error",
     });
-    out.put_slice(b"\"}}");
+    out.put_u8(b'"');
+    json::optional(out, "loading", loading);
+    out.put_slice(b"}}");
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Render for Answer {
     }
 
     fn failure(&mut self, error: &Error, out: &mut BytesMut) {
-        super::error(error, out);
+        super::error(error, None, out);
         out.put_u8(b'\n');
     }
 

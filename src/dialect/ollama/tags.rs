@@ -6,7 +6,8 @@ use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
 use crate::dialect::json::{self, Time};
-use crate::dialect::{LoadedModel, ModelCard};
+use crate::dialect::{ArrivingModel, LoadedModel, ModelCard};
+use crate::generation::Loading;
 
 /// `GET /api/tags`, in the order given.
 pub fn tags(models: &[Arc<ModelCard>]) -> Vec<u8> {
@@ -33,12 +34,22 @@ pub fn tags(models: &[Arc<ModelCard>]) -> Vec<u8> {
         capabilities: capabilities(card),
         via: &card.via,
     });
-    json::to_vec(&Models { models: entries.collect::<Vec<_>>() })
+    json::to_vec(&Models { models: entries.collect::<Vec<_>>(), loading: Vec::<()>::new() })
 }
 
 /// `GET /api/ps`, the longest remaining life first. What never expires is shown as expiring in some 290 years, as Ollama
 /// shows it, because clients want a date.
-pub fn ps(models: &[LoadedModel], now: OffsetDateTime) -> Vec<u8> {
+///
+/// What is on its way is beside that list, in one of its own that is left out where it would be empty: clients, Arrieros among them, take
+/// what `models` has for being in memory.
+pub fn ps(models: &[LoadedModel], arriving: &[ArrivingModel], now: OffsetDateTime) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Arriving {
+        name: String,
+        model: String,
+        #[serde(flatten)]
+        loading: Loading,
+    }
     #[derive(Serialize)]
     struct Entry<'a> {
         name: String,
@@ -63,12 +74,19 @@ pub fn ps(models: &[LoadedModel], now: OffsetDateTime) -> Vec<u8> {
         size_vram: loaded.device_memory,
         context_length: loaded.context,
     });
-    json::to_vec(&Models { models: entries.collect::<Vec<_>>() })
+    let arriving = arriving.iter().map(|arriving| Arriving {
+        name: arriving.card.display_name(),
+        model: arriving.card.display_name(),
+        loading: arriving.loading,
+    });
+    json::to_vec(&Models { models: entries.collect::<Vec<_>>(), loading: arriving.collect() })
 }
 
 #[derive(Serialize)]
-struct Models<T> {
+struct Models<T, U> {
     models: Vec<T>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    loading: Vec<U>,
 }
 
 /// `details`; `parent_model` and `families` must be there, `families` null where nothing is known.
@@ -140,7 +158,7 @@ mod tests {
     #[test]
     fn no_models_are_an_empty_list() {
         assert_eq!(tags(&[]), br#"{"models":[]}"#);
-        assert_eq!(ps(&[], OffsetDateTime::UNIX_EPOCH), br#"{"models":[]}"#);
+        assert_eq!(ps(&[], &[], OffsetDateTime::UNIX_EPOCH), br#"{"models":[]}"#);
     }
 
     #[test]
@@ -154,7 +172,7 @@ mod tests {
             context: 4096,
         };
         let models = [loaded("soon", Some(now + Duration::minutes(5))), loaded("never", None)];
-        let list: Value = serde_json::from_slice(&ps(&models, now)).unwrap();
+        let list: Value = serde_json::from_slice(&ps(&models, &[], now)).unwrap();
         assert_eq!(list["models"][0]["name"], "never:latest");
         assert!(list["models"][0]["expires_at"].as_str().unwrap().starts_with("2314-"));
         assert_eq!(list["models"][1]["expires_at"], "2025-01-01T00:05:00.000000000Z");
@@ -166,5 +184,15 @@ mod tests {
             ),
             (&json!(20), &json!(5), &json!(4096))
         );
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_beside_what_is_in_memory() {
+        let eta = Some(std::time::Duration::from_secs(3));
+        let loading = Loading { state: crate::generation::LoadingState::Loading, progress: 0.5, eta };
+        let list = ps(&[], &[ArrivingModel { card: card("m").into(), loading }], OffsetDateTime::UNIX_EPOCH);
+        let list: Value = serde_json::from_slice(&list).unwrap();
+        let entry = json!({"name": "m:latest", "model": "m:latest", "state": "loading", "progress": 0.5, "eta_seconds": 3.0});
+        assert_eq!(list, json!({"models": [], "loading": [entry]}));
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn choice(index: usize, out: &mut BytesMut, fields: impl FnOnce(&mut 
 /// Appends the in-band form of an error. There is no end mark after it, so nobody takes the answer for whole.
 pub(super) fn failure(error: &Error, out: &mut BytesMut) {
     out.put_slice(b"data: ");
-    super::error(error, out);
+    super::error(error, None, out);
     out.put_slice(b"\n\n");
 }
 

@@ -20,9 +20,11 @@ pub use models::{model, models};
 
 use super::json;
 use crate::error::{Error, Kind};
+use crate::generation::Loading;
 
-/// Appends `{"error":{"message","type","param","code"}}`.
-pub(super) fn error(error: &Error, out: &mut BytesMut) {
+/// Appends `{"error":{"message","type","param","code"}}`. How far its model is on its way stands in it where that is told: what is beside
+/// it OpenAI's clients do not hand on.
+pub(super) fn error(error: &Error, loading: Option<&Loading>, out: &mut BytesMut) {
     out.put_slice(b"{\"error\":{\"message\":");
     json::string(out, &error.to_string());
     out.put_slice(b",\"type\":\"");
@@ -36,7 +38,9 @@ pub(super) fn error(error: &Error, out: &mut BytesMut) {
     json::value(out, &error.param());
     out.put_slice(b",\"code\":\"");
     out.put_slice(error.code().as_bytes());
-    out.put_slice(b"\"}}");
+    out.put_u8(b'"');
+    json::optional(out, "loading", loading);
+    out.put_slice(b"}}");
 }
 
 #[cfg(test)]
@@ -44,7 +48,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::dialect::{Dialect, error_body};
+    use crate::dialect::{Dialect, error_body, refusal_body};
 
     #[test]
     fn errors_have_a_type_for_their_status_and_a_code() {
@@ -62,5 +66,18 @@ mod tests {
         );
         assert_eq!(body(Error::ForbiddenOrigin)["error"]["type"], "permission_error");
         assert_eq!(body(Error::ShuttingDown)["error"]["type"], "api_error");
+    }
+
+    #[test]
+    fn how_far_a_model_is_on_its_way_stands_in_the_error() {
+        let loading = Loading { state: crate::generation::LoadingState::Waiting, progress: 0.0, eta: None };
+        for dialect in [Dialect::OpenAi, Dialect::LlamaServer] {
+            let plain: Value = serde_json::from_slice(&error_body(dialect, &Error::ShuttingDown)).unwrap();
+            let body = refusal_body(dialect, &Error::ShuttingDown, Some(&loading));
+            let mut body: Value = serde_json::from_slice(&body).unwrap();
+            let member = body["error"].as_object_mut().unwrap().remove("loading").unwrap();
+            assert_eq!(member, json!({"state": "waiting", "progress": 0.0, "eta_seconds": null}));
+            assert_eq!(body, plain);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
+use super::{Policy, PreloadConfig};
 use crate::units::share::Share;
 use crate::units::{duration, size};
 
@@ -30,6 +30,8 @@ pub struct MemoryConfig {
     /// until it has had its turn.
     #[serde(with = "duration")]
     pub max_wait: Duration,
+    /// Whether models are loaded before anybody asks for them.
+    pub preload: PreloadConfig,
     /// Where it is remembered what models take; absent: `arriero` in `$XDG_CACHE_HOME`, else in `~/.cache`.
     pub dir: Option<PathBuf>,
 }
@@ -43,6 +45,7 @@ impl Default for MemoryConfig {
             policy: Policy::default(),
             min_residency: Duration::from_secs(1),
             max_wait: Duration::from_secs(15),
+            preload: PreloadConfig::default(),
             dir: None,
         }
     }
@@ -67,6 +70,7 @@ impl MemoryConfig {
             let least = duration::format(self.min_residency);
             faults.push(("max_wait", format!("must not be less than min_residency, which is {least}")));
         }
+        faults.extend(self.preload.fault().map(|fault| ("preload", fault.to_owned())));
         if self.dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
             faults.push(("dir", "must be an absolute path".to_owned()));
         }
@@ -86,8 +90,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         assert_eq!(faults(serde_json::json!({})), [""; 0]);
-        let all = serde_json::json!({ "budget": "0%", "devices": "101%", "max_wait": "10ms", "dir": "x" });
-        assert_eq!(faults(all), ["budget", "devices", "max_wait", "dir"]);
+        let all = serde_json::json!({ "budget": "0%", "devices": "101%", "max_wait": "10ms", "dir": "x", "preload": {"models": 0} });
+        assert_eq!(faults(all), ["budget", "devices", "max_wait", "preload", "dir"]);
     }
 
     #[test]

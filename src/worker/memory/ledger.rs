@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Need;
+use super::foresight::Foresight;
 
 /// Entries that are kept; those that were measured last.
 const ENTRIES: usize = 1024;
-/// What is written differently by another version of this code.
-const VERSION: u32 = 1;
+/// What is written differently by another version of this code. Version 1 had no foresight, and is read.
+const VERSION: u32 = 2;
 
 /// What was measured of workers of one model in one setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Measured {
 }
 
 /// Everything that is remembered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     version: u32,
@@ -45,11 +46,21 @@ pub struct Ledger {
     devices: Option<u64>,
     /// Models that were in memory at the last shutdown, the most used first.
     hot: Vec<String>,
+    /// When models are asked for.
+    #[serde(default)]
+    pub foresight: Foresight,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { version: VERSION, entries: BTreeMap::new(), count: 0, devices: None, hot: Vec::new() }
+        Self {
+            version: VERSION,
+            entries: BTreeMap::new(),
+            count: 0,
+            devices: None,
+            hot: Vec::new(),
+            foresight: Foresight::default(),
+        }
     }
 }
 
@@ -62,7 +73,7 @@ impl Ledger {
             Err(_) => return Self::default(),
         };
         match serde_json::from_slice::<Self>(&text) {
-            Ok(ledger) if ledger.version == VERSION => ledger,
+            Ok(ledger) if (1..=VERSION).contains(&ledger.version) => Self { version: VERSION, ..ledger },
             Ok(_) => Self::default(),
             Err(error) => {
                 let aside = path.with_extension("damaged");
@@ -205,9 +216,11 @@ mod tests {
         std::fs::write(&path, "{\"version\":1,").unwrap();
         assert_eq!(Ledger::load(&path), Ledger::default());
         assert!(!path.exists() && dir.path().join("models.damaged").exists());
-        std::fs::write(&path, r#"{"version":2,"entries":{},"count":0,"devices":null,"hot":[]}"#).unwrap();
+        std::fs::write(&path, r#"{"version":3,"entries":{},"count":7,"devices":null,"hot":[]}"#).unwrap();
         assert_eq!(Ledger::load(&path), Ledger::default());
         assert!(path.exists(), "another version's is left alone until it is written over");
+        std::fs::write(&path, r#"{"version":1,"entries":{},"count":7,"devices":null,"hot":[]}"#).unwrap();
+        assert_eq!(Ledger::load(&path), Ledger { count: 7, ..Ledger::default() }, "the one before is read");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The model cache: what models take of memory, measured or estimated, how much there is, and who leaves when it is short.
 //!
 //! `estimate` works out from a file's header what a worker will take, `weigh` reads the header, `ledger` remembers what it took in
-//! the end, `host` says how much there is; `room` decides from all that who comes, who leaves and who waits, by the `policy`. All
-//! of it but `weigh`, `host` and the file of the ledger is pure. Residency asks; uses `gguf` and `library`.
+//! the end, `host` says how much there is; `room` decides from all that who comes, who leaves and who waits, by the `policy`, and
+//! `forecast` says how long that will take; `foresight` says what is likely to be asked for. All of it but `weigh`, `host` and the
+//! file of the ledger is pure. Residency asks; uses `gguf` and `library`.
 
 mod config;
 mod estimate;
+mod forecast;
+mod foresight;
 mod host;
 mod ledger;
 mod policy;
@@ -18,6 +21,8 @@ use crate::units::share::Share;
 
 pub use config::MemoryConfig;
 pub use estimate::Need;
+pub use forecast::{Departure, remaining, room_in};
+pub use foresight::{Prediction, PreloadConfig};
 pub use host::Host;
 pub use ledger::Ledger;
 pub use policy::{Clock, Cost, Policy, Record};

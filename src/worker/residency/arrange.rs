@@ -1,5 +1,6 @@
 //! Who comes, who leaves and who waits: carries out what [`plan`] decides for all models together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,12 +58,17 @@ impl Residency {
         for resident in self.residents.values_mut().filter(|it| it.is_staying() && it.can_start(now)) {
             resident.fill(&self.runtime, &mut self.incarnations, now, &mut self.out);
         }
+        self.shed(now);
         // Every request comes by here, and hardly ever is there anything to decide.
         if !self.residents.values().any(|it| is_waiting(it, now) || it.stake.is_hushed) {
             return;
         }
         self.weigh(now);
-        let moves = plan(&self.occupants(now), &self.waiting(now), &self.limits());
+        let (occupants, waiting, limits) = (self.occupants(now), self.waiting(now), self.limits());
+        let moves = plan(&occupants, &waiting, &limits);
+        if !moves.evict.is_empty() {
+            self.note_swaps(&occupants, &waiting, &limits);
+        }
         self.carry_out(&moves, now);
     }
 
@@ -103,6 +109,9 @@ impl Residency {
             Standing::Leaving
         } else if resident.is_pinned() {
             Standing::Pinned
+        } else if resident.stake.is_foreseen {
+            // Nobody has asked for it, so nobody waits for its load to end either.
+            Standing::Idle
         } else if !resident.is_settled() || stays.is_some_and(|end| end > now) {
             Standing::Fixed
         } else if !is_used || resident.is_silent() {
@@ -114,7 +123,7 @@ impl Residency {
         }
     }
 
-    fn waiting(&self, now: Instant) -> Vec<Waiting<u64>> {
+    pub(super) fn waiting(&self, now: Instant) -> Vec<Waiting<u64>> {
         let weighed =
             |(_, resident): &(&u64, &Resident)| is_waiting(resident, now) && resident.stake.is_weighed();
         let mut waiting: Vec<_> = self.residents.iter().filter(weighed).collect();
@@ -133,6 +142,7 @@ impl Residency {
     }
 
     fn carry_out(&mut self, moves: &Moves<u64>, now: Instant) {
+        let etas: BTreeMap<_, _> = moves.refuse.iter().map(|(key, _)| (*key, self.eta(*key, now))).collect();
         let policy = self.memory.config.policy;
         let live = self.residents.values().filter(|resident| resident.is_live()).count();
         let is_full = live >= self.config.loaded_limit(self.memory.counts());
@@ -140,10 +150,14 @@ impl Residency {
         for (key, resident) in &mut self.residents {
             let config = &self.config;
             if let Some((_, refusal)) = moves.refuse.iter().find(|(refused, _)| refused == key) {
-                resident.refuse(error(resident, refusal), config, &mut self.out);
+                let eta = etas.get(key).copied().unwrap_or_default();
+                resident.refuse(error(resident, refusal, eta), config, &mut self.out);
                 // One that is wanted all the same begins to wait anew.
                 resident.wanted = resident.wanted.map(|_| now);
             } else if moves.start.contains(key) {
+                if std::mem::take(&mut resident.stake.has_displaced) {
+                    self.out.push(Action::Swapped(Arc::clone(&resident.model)));
+                }
                 resident.fill(&self.runtime, &mut self.incarnations, now, &mut self.out);
             } else if moves.evict.contains(key) {
                 let worth = resident.stake.worth(policy, resident.replicas.len(), now);
@@ -160,7 +174,7 @@ impl Residency {
     /// When time alone will change who can come.
     pub(super) fn next_moves(&self, now: Instant) -> impl Iterator<Item = Instant> {
         let rules = &self.memory.config;
-        let is_short = self.residents.values().any(|resident| is_waiting(resident, now));
+        let is_short = self.is_tight || self.residents.values().any(|resident| is_waiting(resident, now));
         let dues = self.residents.values().filter(move |it| is_short && is_waiting(it, now));
         let dues = dues.filter_map(|resident| resident.wanted?.checked_add(rules.max_wait));
         let there = self.residents.values().filter(move |it| is_short && it.is_settled());
@@ -172,14 +186,14 @@ impl Residency {
 }
 
 /// It is to come and nothing of it is there.
-fn is_waiting(resident: &Resident, now: Instant) -> bool {
+pub(super) fn is_waiting(resident: &Resident, now: Instant) -> bool {
     !resident.is_live() && resident.can_start(now)
 }
 
-fn error(resident: &Resident, refusal: &Refusal) -> Error {
+fn error(resident: &Resident, refusal: &Refusal, eta: Duration) -> Error {
     let model = resident.model.name.clone();
     match refusal {
         Refusal::Never(reason) => Error::LoadFailed { model, reason: reason.clone() },
-        Refusal::Later(reason) => Error::NoRoom { model, reason: reason.clone() },
+        Refusal::Later(reason) => Error::NoRoom { model, reason: reason.clone(), eta },
     }
 }

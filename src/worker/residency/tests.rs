@@ -55,6 +55,9 @@ impl Stage {
                 Action::Evicted(model, eviction) => format!("evict {} {}", model.name, eviction.as_str()),
                 Action::Loaded(..) | Action::LoadFailed(..) | Action::Snapshots(..) => continue,
                 Action::Weigh(_) | Action::Remember(_) | Action::Refused(..) => continue,
+                Action::Progressed(..) | Action::Swapped(_) | Action::Expect(_) | Action::Preloaded(..) => {
+                    continue;
+                }
             };
             self.events.push(event);
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Residency;
+use crate::generation::Loading;
 use crate::library::Model;
-use crate::worker::memory::{Need, Standing};
-use crate::worker::replica::Replica;
+use crate::worker::memory::{Need, Policy, Standing};
 
 /// Bytes in use and allowed.
 pub(in crate::worker) struct Usage {
@@ -26,8 +26,8 @@ pub struct Footprint {
     pub need: Option<Need>,
     /// `resident`, `hushed`, `loading`, `waiting` or `leaving`.
     pub state: &'static str,
-    /// How much of it is loaded, of those that are loading the least.
-    pub progress: Option<f32>,
+    /// How far it is, where it is on its way.
+    pub loading: Option<Loading>,
     /// What loading it takes.
     pub load: Duration,
     /// Uses, lately.
@@ -36,6 +36,8 @@ pub struct Footprint {
     pub worth: f64,
     /// Why it stays, where it does.
     pub stays: Option<&'static str>,
+    /// It was likely to be asked for, and nobody has yet.
+    pub is_foreseen: bool,
 }
 
 impl Residency {
@@ -62,6 +64,11 @@ impl Residency {
         }
     }
 
+    /// Who chooses who leaves.
+    pub(in crate::worker) fn policy(&self) -> Policy {
+        self.memory.config.policy
+    }
+
     /// Models that were in memory at the last shutdown, the most used first.
     pub(in crate::worker) fn hot(&self) -> &[String] {
         self.memory.ledger.hot()
@@ -75,7 +82,7 @@ impl Residency {
             .iter()
             .filter_map(|(key, resident)| {
                 let occupant = occupants.iter().find(|occupant| occupant.key == *key);
-                let progress = resident.replicas.iter().filter_map(Replica::progress).min_by(f32::total_cmp);
+                let progress = resident.progress();
                 let standing = occupant.map(|occupant| occupant.standing);
                 let state = match standing {
                     None if resident.wanted.is_none() => return None,
@@ -89,10 +96,11 @@ impl Residency {
                     model: Arc::clone(&resident.model),
                     need: resident.need(),
                     state,
-                    progress,
+                    loading: self.arrival(*key, resident, now),
                     load: resident.stake.load(),
                     uses: resident.stake.uses(now),
                     worth: occupant.map_or(0.0, |occupant| occupant.worth),
+                    is_foreseen: resident.stake.is_foreseen,
                     stays: match standing {
                         Some(Standing::Pinned) => Some("pinned"),
                         Some(Standing::Fixed) if progress.is_some() => Some("loading"),
