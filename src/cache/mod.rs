@@ -3,6 +3,8 @@
 //! An entry belongs to an [`Identity`](crate::generation::Identity), so to the file that answers and to who asks, and is given only to a
 //! request whose canonical bytes are the same. [`Responses`] is what the rest of the process sees: tiers, the fastest first, each a
 //! [`Tier`] in a file of its own. None of them can fail a request: what a tier cannot do is counted and taken for a miss.
+//!
+//! Two things are learnt beside: which questions are similar ([`Likeness`]), and which request comes after which ([`Prefetch`]).
 
 mod archive;
 pub mod codec;

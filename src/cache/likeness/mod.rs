@@ -194,9 +194,22 @@ impl Point {
         if self.space != other.space || self.numbers.len() != other.numbers.len() {
             return None;
         }
-        let products = self.numbers.iter().zip(&*other.numbers).map(|(one, other)| one * other);
-        Some(products.sum::<f32>().clamp(-1.0, 1.0))
+        Some(dot(&self.numbers, &other.numbers).clamp(-1.0, 1.0))
     }
+}
+
+/// In sums side by side, which a processor adds at once: a frame has a thousand questions, and other streams of the thread must not wait for them.
+fn dot(one: &[f32], other: &[f32]) -> f32 {
+    const LANES: usize = 8;
+    let ((one, last), (other, other_last)) = (one.as_chunks::<LANES>(), other.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (one, other) in one.iter().zip(other) {
+        for ((sum, one), other) in sums.iter_mut().zip(one).zip(other) {
+            *sum += one * other;
+        }
+    }
+    let last: f32 = last.iter().zip(other_last).map(|(one, other)| one * other).sum();
+    sums.iter().sum::<f32>() + last
 }
 
 impl Known {
@@ -267,6 +280,15 @@ mod tests {
         assert_eq!(found(&likeness, 1, "How do they make 2 of it?", 0.08), None);
         let similarity = likeness.find(&asked(&likeness, 1, text), &point(0.1), START).unwrap().similarity;
         assert!((similarity - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn vectors_of_any_length_are_compared_whole() {
+        for length in 0..30 {
+            let numbers: Vec<f32> = (0..length).map(|at| at as f32).collect();
+            let expected: f32 = numbers.iter().map(|number| number * number).sum();
+            assert_eq!(dot(&numbers, &numbers), expected);
+        }
     }
 
     #[test]
