@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::worker::{Footprint, Supervisor};
 
-/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, load_progress, load_seconds, uses, worth, stays}], next_victim}`, who
+/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, rung, load_progress, load_seconds, uses, worth, stays}], next_victim}`, who
 /// is worth least first. State is `resident`, `hushed` (it gets no new requests, because another waits for its room), `loading`,
-/// `waiting` or `leaving`; `stays` says why it cannot leave, and is null where it can. What is not known is null.
+/// `waiting` or `leaving`; `rung` says what its workers do without, because all of it has no room; `stays` says why it cannot leave, and is null where it can. What is not known is null.
 pub fn models(supervisor: &Supervisor) -> Value {
     let footprints = supervisor.footprints();
     let victim = footprints.iter().find(|it| it.state == "resident" && it.stays.is_none());
@@ -31,6 +31,7 @@ fn describe(footprint: &Footprint) -> Value {
         "name": footprint.model.name,
         "state": footprint.state,
         "bytes": bytes,
+        "rung": (!footprint.cut.is_none()).then(|| footprint.cut.to_string()),
         "load_progress": footprint.progress,
         "load_seconds": footprint.load.as_secs_f64(),
         "uses": footprint.uses,

@@ -34,6 +34,9 @@ pub(super) fn decorate(
         if let Some(model) = &route.fallback {
             head.insert_header("X-Arriero-Fallback", &**model)?;
         }
+        if let Some(rung) = route.rung() {
+            head.insert_header("X-Arriero-Rung", rung)?;
+        }
         head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::Ledger;
+use super::memory::{Ledger, Scale};
 use crate::error::Error;
 use crate::generation::seam::{SnapshotCounts, Vitals};
 use crate::library::Model;
@@ -127,7 +127,7 @@ pub(super) enum Action {
     /// For log and metrics: a model is being unloaded.
     Evicted(Arc<Model>, Eviction),
     /// Find out what a worker of this model will take.
-    Weigh(Arc<Model>),
+    Weigh(Arc<Model>, Scale),
     /// What was measured has changed and is to be kept.
     Remember(Ledger),
 }

@@ -11,7 +11,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::action::{Action, Instruction, Report, Start};
-use super::memory::{Host, Ledger};
+use super::memory::{Host, Ledger, Scale};
 use super::residency::{Residency, Usage};
 use super::snapshots;
 use crate::library::Model;
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) enum Order {
     Spawn(Start),
     Instruct(u64, Instruction),
-    Weigh(Arc<Model>),
+    Weigh(Arc<Model>, Scale),
     Remember(Ledger),
 }
 
@@ -152,7 +152,13 @@ impl Shared {
     fn perform(&self, action: Action) {
         let metrics = &self.metrics;
         match action {
-            Action::Spawn(start) => self.order(Order::Spawn(start)),
+            Action::Spawn(start) => {
+                if !start.node.cut.is_none() {
+                    let (worker, rung) = (&start.node.name, start.node.cut);
+                    tracing::warn!(%worker, %rung, "no room for the model as configured; it is loaded with less");
+                }
+                self.order(Order::Spawn(start));
+            }
             Action::Instruct(incarnation, instruction) => {
                 self.order(Order::Instruct(incarnation, instruction));
             }
@@ -171,6 +177,8 @@ impl Shared {
             }
             Action::Loaded(Start { model, node, .. }, took) => {
                 metrics.model_load.with_label_values(&[&model.name]).observe(took.as_secs_f64());
+                let rungs = node.cut.rungs();
+                rungs.for_each(|rung| metrics.model_rungs.with_label_values(&[&model.name, rung]).inc());
                 tracing::info!(worker = %node.name, took_ms = took.as_millis() as u64, "worker is ready");
             }
             Action::Refused(model, error) => tracing::error!(model = model.name, "{error}"),
@@ -179,7 +187,7 @@ impl Shared {
                 metrics.worker_restarts.with_label_values(&[ending.as_str()]).inc();
                 tracing::error!(worker = %start.node.name, "worker lost: {reason}");
             }
-            Action::Weigh(model) => self.order(Order::Weigh(model)),
+            Action::Weigh(model, scale) => self.order(Order::Weigh(model, scale)),
             Action::Remember(ledger) => self.order(Order::Remember(ledger)),
             Action::Snapshots(model, counts) => snapshots::count(metrics, &model.name, counts),
             Action::Evicted(model, eviction) => {

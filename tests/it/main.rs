@@ -47,6 +47,8 @@ mod hostile_files;
 mod hostile_templates;
 #[cfg(feature = "engine")]
 mod http;
+#[cfg(feature = "engine")]
+mod ladder;
 #[cfg(feature = "vision")]
 mod llama_server;
 #[cfg(feature = "engine")]

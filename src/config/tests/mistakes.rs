@@ -197,6 +197,14 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             ],
         ),
         (
+            "models: { a: { path: 'builtin:demo', sibling: a }, b: { path: 'builtin:demo', sibling: c, context_floor: 0 } }",
+            vec![
+                "a.yaml:1:47: models.a.sibling: \"a\" is the same model",
+                "a.yaml:1:88: models.b.sibling: there is no model \"c\"",
+                "a.yaml:1:106: models.b.context_floor: must be at least 1, found 0",
+            ],
+        ),
+        (
             "models:\n  a: { path: 'builtin:demo', aliases: [x], fallbacks: [b, m, 'X', c] }\n  b: { path: 'builtin:demo', fallbacks: [a] }\n\
              nodes: [{ name: n, url: 'unix:/b', models: [m] }]\nretry: { fallbacks: { m: [a, 'M:latest'], A: [b] } }",
             vec![

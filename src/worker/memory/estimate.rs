@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::generation::seam::KvType;
 use crate::gguf::{Header, Tensor};
+use crate::units::Indices;
 
 /// What an idle worker's process takes without a model.
 const PROCESS: u64 = 5 << 20;
@@ -20,6 +21,8 @@ const TOKEN: u64 = 300;
 const CELL: u64 = 48;
 /// Cells come in pieces of so many.
 const CELLS: u64 = 256;
+/// Numbers that are of few bits come in blocks of so many.
+const BLOCK: u64 = 32;
 /// Bytes of a number while computing.
 const FLOAT: u64 = 4;
 /// Hidden states that are alive at once while a layer computes: its input, the norm of that, queries, keys, values and output.
@@ -68,6 +71,10 @@ struct Layer {
 /// What a worker takes, before it is said where its layers go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
+    /// Context per sequence in tokens, by the engine's rule.
+    pub context: u32,
+    /// Whether the KV cells can be of another number format: those come in blocks that a head has to be made of.
+    pub quantizes: bool,
     file: PathBuf,
     mmap: bool,
     /// Token embeddings and what else is looked up rather than computed with: on the host always.
@@ -93,6 +100,8 @@ pub struct Need {
     pub compute: u64,
     /// On GPUs, all of them together.
     pub device: u64,
+    /// What of that is on GPUs that were chosen, by number.
+    pub gpus: BTreeMap<usize, u64>,
 }
 
 impl Need {
@@ -114,6 +123,15 @@ impl Need {
             private: times(self.private),
             compute: times(self.compute),
             device: times(self.device),
+            gpus: self.gpus.iter().map(|(gpu, bytes)| (*gpu, times(*bytes))).collect(),
+        }
+    }
+
+    /// Says on which GPUs so many of its bytes are: on all of them alike.
+    pub fn put(&mut self, bytes: u64, gpus: &Indices) {
+        for gpu in gpus.iter() {
+            let there = self.gpus.entry(gpu).or_default();
+            *there = there.saturating_add(bytes / gpus.count() as u64);
         }
     }
 
@@ -158,6 +176,8 @@ impl Estimate {
         // Logits twice: llama.cpp's and those that are sampled from.
         let sampled = facts.vocabulary.saturating_mul(2 * u64::from(plan.parallel.max(1)));
         Self {
+            context: u32::try_from(facts.context(plan)).unwrap_or(u32::MAX),
+            quantizes: (0..facts.layers).all(|layer| facts.quantizes(layer)),
             file: file.to_owned(),
             mmap: plan.mmap,
             input,
@@ -167,6 +187,11 @@ impl Estimate {
             compute: batch.saturating_mul(wide).saturating_add(sampled).saturating_mul(FLOAT),
             logits: facts.vocabulary.saturating_mul(batch * FLOAT),
         }
+    }
+
+    /// Layers that can be on a GPU, what comes behind the last one included.
+    pub fn layers(&self) -> u32 {
+        u32::try_from(self.layers.len() + 1).unwrap_or(u32::MAX)
     }
 
     /// What it takes where the last `gpu_layers` layers are on a GPU; -1: all, 0: none. One more than there are layers has
@@ -195,7 +220,7 @@ impl Estimate {
             if self.mmap { (host.all - host.repacked, host.repacked) } else { (0, host.all) };
         let private = self.process.saturating_add(copied).saturating_add(memory);
         let mapped = (mapped > 0).then(|| (self.file.clone(), mapped)).into_iter().collect();
-        Need { mapped, private, compute: self.compute, device }
+        Need { mapped, private, compute: self.compute, device, gpus: BTreeMap::new() }
     }
 }
 
@@ -354,6 +379,11 @@ impl<'a> Facts<'a> {
         self.number(key).unwrap_or(self.embedding / heads)
     }
 
+    fn quantizes(&self, layer: usize) -> bool {
+        let widths = ["attention.key_length", "attention.value_length"].map(|key| self.width(key, layer));
+        !self.attends[layer] || widths.iter().all(|width| width.is_multiple_of(BLOCK))
+    }
+
     /// Numbers in the keys of a token.
     fn keys(&self, layer: usize) -> u64 {
         self.width("attention.key_length", layer).saturating_mul(self.heads(layer))
@@ -387,8 +417,8 @@ impl<'a> Facts<'a> {
 fn quantized(numbers: u64, kv_type: KvType) -> u64 {
     match kv_type {
         KvType::F16 => numbers.saturating_mul(2),
-        KvType::Q8_0 => numbers.div_ceil(32).saturating_mul(34),
-        KvType::Q4_0 => numbers.div_ceil(32).saturating_mul(18),
+        KvType::Q8_0 => numbers.div_ceil(BLOCK).saturating_mul(34),
+        KvType::Q4_0 => numbers.div_ceil(BLOCK).saturating_mul(18),
     }
 }
 
@@ -508,6 +538,18 @@ mod tests {
         assert!(hosts.is_sorted_by(|a, b| a >= b));
         // A layer that moves is on the other side in full.
         assert_eq!(devices[3] - devices[2], hosts[2] - hosts[3]);
+    }
+
+    #[test]
+    fn cells_are_quantised_where_heads_are_made_of_whole_blocks() {
+        let file = |width: u32| small("llama").u32("llama.attention.key_length", width);
+        let quantizes = |width| {
+            let file = file(width).u32("llama.attention.value_length", 64);
+            estimate(attention(file, 0, 64), &plan()).quantizes
+        };
+        assert!(quantizes(64) && !quantizes(80));
+        assert_eq!(estimate(half_a_billion(), &Plan { context: 0, ..plan() }).context, 4096);
+        assert_eq!(estimate(half_a_billion(), &plan()).layers(), 25);
     }
 
     #[test]

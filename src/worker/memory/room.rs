@@ -5,6 +5,9 @@
 //! and only if it then fits: nobody leaves in vain. Where that is not enough, and it has waited for long enough, models in use are
 //! hushed: they get no new requests, and leave when those that run have ended. Nobody who waits is overtaken by one who would need
 //! its room.
+//!
+//! A model that would not fit though all had left, or, once it has waited for long enough, beside what other processes take, comes on
+//! the first rung of its ladder that would. For the room of others it waits: it gets that in full.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,8 +50,10 @@ pub enum Standing {
 pub struct Waiting<K> {
     /// Which.
     pub key: K,
-    /// What its workers will take together.
-    pub need: Need,
+    /// What its workers will take together on each rung, the first as it is configured.
+    pub needs: Vec<Need>,
+    /// So many of them are tried before anybody has to leave.
+    pub before_eviction: usize,
     /// It has waited for as long as it may.
     pub is_due: bool,
     /// Memory ran out when it was loaded last, so all who can go have to.
@@ -58,7 +63,7 @@ pub struct Waiting<K> {
 }
 
 /// How much there may be in memory; `None`: anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Models.
     pub count: usize,
@@ -66,8 +71,10 @@ pub struct Limits {
     pub budget: Option<u64>,
     /// Bytes on the host that other processes leave.
     pub room: Option<u64>,
-    /// Bytes on GPUs.
+    /// Bytes on GPUs, all of them together.
     pub device: Option<u64>,
+    /// Bytes on each GPU, by number; one that is not there has no limit of its own, nor does it count into that of all.
+    pub gpus: BTreeMap<usize, u64>,
 }
 
 /// Why a model cannot come.
@@ -82,8 +89,8 @@ pub enum Refusal {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moves<K> {
-    /// Fit.
-    pub start: Vec<K>,
+    /// Fit, each on this rung.
+    pub start: Vec<(K, usize)>,
     /// Are to leave.
     pub evict: Vec<K>,
     /// Are to get no new requests; all others are.
@@ -93,11 +100,12 @@ pub struct Moves<K> {
 }
 
 /// What several models take together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Total {
     count: usize,
     host: u64,
     device: u64,
+    gpus: BTreeMap<usize, u64>,
 }
 
 impl Total {
@@ -109,6 +117,10 @@ impl Total {
             total.count += 1;
             total.host = total.host.saturating_add(need.own());
             total.device = total.device.saturating_add(need.device);
+            for (gpu, bytes) in &need.gpus {
+                let there = total.gpus.entry(*gpu).or_default();
+                *there = there.saturating_add(*bytes);
+            }
             for (file, bytes) in &need.mapped {
                 let known = mapped.entry(file).or_default();
                 *known = (*known).max(*bytes);
@@ -117,31 +129,50 @@ impl Total {
         total.host = mapped.values().fold(total.host, |sum, bytes| sum.saturating_add(*bytes));
         total
     }
+
+    fn on(&self, gpu: usize) -> u64 {
+        self.gpus.get(&gpu).copied().unwrap_or(0)
+    }
 }
 
 impl Limits {
     /// Whether so much can be there, whatever other processes do.
-    fn allows(&self, total: Total) -> bool {
+    fn allows(&self, total: &Total) -> bool {
         let within = |bytes, limit: Option<u64>| limit.is_none_or(|limit| bytes <= limit);
-        total.count <= self.count && within(total.host, self.budget) && within(total.device, self.device)
+        total.count <= self.count
+            && within(total.host, self.budget)
+            && within(self.known(total), self.device)
+            && self.gpus.iter().all(|(gpu, limit)| total.on(*gpu) <= *limit)
     }
 
     /// Whether so much can be there now.
-    fn has_room(&self, total: Total) -> bool {
+    fn has_room(&self, total: &Total) -> bool {
         self.allows(total) && self.room.is_none_or(|room| total.host <= room)
     }
 
+    /// Bytes on GPUs, without those that nobody has told anything about.
+    fn known(&self, total: &Total) -> u64 {
+        let unknown = total.gpus.iter().filter(|(gpu, _)| !self.gpus.contains_key(gpu));
+        unknown.fold(total.device, |device, (_, bytes)| device.saturating_sub(*bytes))
+    }
+
     /// Why `need` does not fit beside pinned models.
-    fn objection(&self, need: &Need, pinned: Total) -> String {
+    fn objection(&self, need: &Need, pinned: &Total) -> String {
         let single = Total::of([need]);
-        let (kind, needed, limit, taken) = match (self.budget, self.device) {
-            (Some(budget), _) if single.host.saturating_add(pinned.host) > budget => {
-                ("memory", single.host, budget, pinned.host)
-            }
-            (_, Some(device)) if single.device.saturating_add(pinned.device) > device => {
-                ("GPU memory", single.device, device, pinned.device)
-            }
-            _ => return "every place is taken by a pinned model".to_owned(),
+        let of_all = [
+            ("memory".to_owned(), single.host, self.budget, pinned.host),
+            ("GPU memory".to_owned(), self.known(&single), self.device, self.known(pinned)),
+        ];
+        let of_each = self.gpus.iter().map(|(gpu, limit)| {
+            (format!("memory of GPU {gpu}"), single.on(*gpu), Some(*limit), pinned.on(*gpu))
+        });
+        let mut kinds = of_all.into_iter().chain(of_each);
+        let exceeded = kinds.find_map(|(kind, needed, limit, taken)| {
+            let limit = limit.filter(|limit| needed.saturating_add(taken) > *limit)?;
+            Some((kind, needed, limit, taken))
+        });
+        let Some((kind, needed, limit, taken)) = exceeded else {
+            return "every place is taken by a pinned model".to_owned();
         };
         let [needed, limit] = [needed, limit].map(size::rounded);
         let beside = match taken {
@@ -181,25 +212,38 @@ struct Desk<'a, K> {
 
 impl<'a, K: Clone + PartialEq> Desk<'a, K> {
     fn serve(&mut self, waiting: &'a Waiting<K>) {
-        if let Some(refusal) = self.refusal(waiting) {
-            self.moves.refuse.push((waiting.key.clone(), refusal));
-            return;
-        }
+        let possible = match self.possible(waiting) {
+            Ok(rung) => rung,
+            Err(refusal) => {
+                self.moves.refuse.push((waiting.key.clone(), refusal));
+                return;
+            }
+        };
         if waiting.is_pressed {
             let idle = self.staying.iter().filter(|it| it.standing == Standing::Idle);
             idle.map(|it| it.key.clone()).collect::<Vec<_>>().into_iter().for_each(|key| self.evict(&key));
         }
-        let is_crowded = waiting.is_pressed && !self.leaving.is_empty();
-        let leaving = self.leaving.iter().map(|it| &it.need);
-        let all = self.with(&self.staying, &waiting.need, leaving);
-        if !is_crowded && self.limits.has_room(all) {
-            self.moves.start.push(waiting.key.clone());
-        } else if waiting.is_modest {
-            return;
-        } else {
-            self.make_room(waiting);
+        let rung = self.rung(waiting, possible);
+        let Some(need) = waiting.needs.get(rung.unwrap_or(possible)) else { return };
+        match rung {
+            Some(rung) => self.moves.start.push((waiting.key.clone(), rung)),
+            None if waiting.is_modest => return,
+            None => self.make_room(waiting, need),
         }
-        self.ahead.push(&waiting.need);
+        self.ahead.push(need);
+    }
+
+    /// Where it can start at once: on a rung before anybody has to leave, or on the one that is `possible` in any case.
+    fn rung(&self, waiting: &'a Waiting<K>, possible: usize) -> Option<usize> {
+        if waiting.is_pressed && !self.leaving.is_empty() {
+            return None;
+        }
+        let fits = |rung: &usize| {
+            let leaving = self.leaving.iter().map(|it| &it.need);
+            let need = waiting.needs.get(*rung);
+            need.is_some_and(|need| self.limits.has_room(&self.with(&self.staying, need, leaving)))
+        };
+        (0..waiting.before_eviction).chain([possible]).find(fits)
     }
 
     /// Everything that `staying` take, those served before, and `need`.
@@ -216,26 +260,32 @@ impl<'a, K: Clone + PartialEq> Desk<'a, K> {
         Total::of(staying.chain(self.ahead.iter().copied()).chain([need]).chain(more))
     }
 
-    fn refusal(&self, waiting: &Waiting<K>) -> Option<Refusal> {
+    /// The first rung on which it fits though only those stay that never go. Of what other processes take it is hoped, until it is due,
+    /// that they give it back.
+    fn possible(&self, waiting: &Waiting<K>) -> Result<usize, Refusal> {
         let pinned = self.staying.iter().filter(|it| it.standing == Standing::Pinned).map(|it| &it.need);
         let pinned: Vec<_> = pinned.collect();
-        let least = Total::of(pinned.iter().copied().chain([&waiting.need]));
-        if !self.limits.allows(least) {
-            let reason = self.limits.objection(&waiting.need, Total::of(pinned));
-            return Some(Refusal::Never(reason));
-        }
-        if !self.limits.has_room(least) && waiting.is_due {
-            let [needed, room] = [least.host, self.limits.room.unwrap_or(0)].map(size::rounded);
-            let reason = format!("it needs {needed} of memory, and other processes leave {room}");
-            return Some(Refusal::Later(reason));
-        }
-        None
+        let least = |need: &Need| Total::of(pinned.iter().copied().chain([need]));
+        let could = |need: &Need| match waiting.is_due {
+            true => self.limits.has_room(&least(need)),
+            false => self.limits.allows(&least(need)),
+        };
+        let (Some(last), found) = (waiting.needs.last(), waiting.needs.iter().position(could)) else {
+            return Ok(0);
+        };
+        found.ok_or_else(|| match waiting.needs.iter().rfind(|need| self.limits.allows(&least(need))) {
+            None => Refusal::Never(self.limits.objection(last, &Total::of(pinned.iter().copied()))),
+            Some(need) => {
+                let [needed, room] = [least(need).host, self.limits.room.unwrap_or(0)].map(size::rounded);
+                Refusal::Later(format!("it needs {needed} of memory, and other processes leave {room}"))
+            }
+        })
     }
 
     /// Tells as many to go as have to, unless it would not fit even then.
-    fn make_room(&mut self, waiting: &Waiting<K>) {
+    fn make_room(&mut self, waiting: &Waiting<K>, need: &Need) {
         let fits = |desk: &Self, staying: &[&Occupant<K>]| {
-            desk.limits.has_room(desk.with(staying, &waiting.need, std::iter::empty()))
+            desk.limits.has_room(&desk.with(staying, need, std::iter::empty()))
         };
         if fits(self, &self.staying) {
             // Those that are leaving are enough.
@@ -317,21 +367,27 @@ mod tests {
     }
 
     fn waits(key: u32, bytes: u64, is_due: bool) -> Waiting<u32> {
-        Waiting { key, need: need(bytes), is_due, is_pressed: false, is_modest: false }
+        let needs = vec![need(bytes)];
+        Waiting { key, needs, before_eviction: 1, is_due, is_pressed: false, is_modest: false }
+    }
+
+    /// The same with rungs below.
+    fn descends(key: u32, bytes: &[u64], is_due: bool) -> Waiting<u32> {
+        Waiting { needs: bytes.iter().map(|bytes| need(*bytes)).collect(), ..waits(key, 0, is_due) }
     }
 
     const NONE: Vec<u32> = Vec::new();
 
     /// Ten bytes, of which all are there.
     fn limits() -> Limits {
-        Limits { count: 9, budget: Some(10), room: None, device: None }
+        Limits { count: 9, budget: Some(10), ..Limits::default() }
     }
 
     /// Who starts, leaves and is hushed.
     fn moves(occupants: &[Occupant<u32>], waiting: &[Waiting<u32>]) -> [Vec<u32>; 3] {
         let Moves { start, evict, hush, refuse } = plan(occupants, waiting, &limits());
         assert_eq!(refuse, []);
-        [start, evict, hush]
+        [start.into_iter().map(|(key, _)| key).collect(), evict, hush]
     }
 
     #[test]
@@ -394,7 +450,13 @@ mod tests {
     #[test]
     fn what_can_never_fit_is_told_the_numbers() {
         const GIB: u64 = 1 << 30;
-        let there_is = Limits { count: 2, budget: Some(8 * GIB), room: Some(3 * GIB), device: Some(GIB) };
+        let there_is = Limits {
+            count: 2,
+            budget: Some(8 * GIB),
+            room: Some(3 * GIB),
+            device: Some(GIB),
+            ..Limits::default()
+        };
         let refused = |occupants: &[Occupant<u32>], waiting: Waiting<u32>| {
             plan(occupants, &[waiting], &there_is).refuse.pop().map(|(_, refusal)| refusal)
         };
@@ -407,7 +469,8 @@ mod tests {
                 "it needs 3.0 GiB of memory, and the budget is 8.0 GiB, of which pinned models take 6.0 GiB"
             )
         );
-        let on_gpu = Waiting { need: Need { device: 2 * GIB, ..Need::default() }, ..waits(9, 0, false) };
+        let on_gpu =
+            Waiting { needs: vec![Need { device: 2 * GIB, ..Need::default() }], ..waits(9, 0, false) };
         assert_eq!(refused(&[], on_gpu), never("it needs 2.0 GiB of GPU memory, and the budget is 1.0 GiB"));
         let pinned = [occupant(1, 0, Pinned), occupant(2, 0, Pinned)];
         assert_eq!(refused(&pinned, waits(9, 0, false)), never("every place is taken by a pinned model"));
@@ -416,11 +479,76 @@ mod tests {
         assert_eq!(refused(&[], waits(9, 4 * GIB, true)), Some(Refusal::Later(later)));
     }
 
+    /// On which rung it starts.
+    fn rung(occupants: &[Occupant<u32>], waiting: Waiting<u32>, limits: &Limits) -> Option<usize> {
+        plan(occupants, &[waiting], limits).start.first().map(|(_, rung)| *rung)
+    }
+
+    #[test]
+    fn what_would_never_fit_comes_on_the_first_rung_that_does() {
+        assert_eq!(rung(&[], descends(9, &[14, 11, 9, 5], false), &limits()), Some(2));
+        assert_eq!(rung(&[occupant(1, 3, Pinned)], descends(9, &[14, 9, 5], false), &limits()), Some(2));
+        let there = [occupant(1, 6, Idle)];
+        assert_eq!(moves(&there, &[descends(9, &[14, 9, 4], false)]), [NONE, vec![1], NONE], "9 could fit");
+        let refused = plan(&[], &[descends(9, &[14, 11], false)], &limits()).refuse;
+        let reason = "it needs 11 B of memory, and the budget is 10 B";
+        assert_eq!(refused, [(9, Refusal::Never(reason.to_owned()))], "the least of it is told");
+    }
+
+    #[test]
+    fn for_the_room_of_others_it_waits_in_full() {
+        let there = [occupant(1, 6, Busy)];
+        assert_eq!(moves(&there, &[descends(9, &[9, 4], false)]), [NONE, NONE, NONE]);
+        assert_eq!(moves(&there, &[descends(9, &[9, 4], true)]), [NONE, NONE, vec![1]]);
+    }
+
+    #[test]
+    fn rungs_before_eviction_are_tried_before_anybody_leaves() {
+        let early = |bytes: &[u64]| Waiting { before_eviction: 2, ..descends(9, bytes, false) };
+        let there = [occupant(1, 6, Idle)];
+        assert_eq!(rung(&there, early(&[9, 4]), &limits()), Some(1));
+        assert_eq!(moves(&there, &[early(&[9, 5])]), [NONE, vec![1], NONE]);
+    }
+
+    #[test]
+    fn what_other_processes_take_is_waited_for_and_then_done_without() {
+        let short = Limits { room: Some(5), ..limits() };
+        assert_eq!(rung(&[], descends(9, &[8, 4], false), &short), None);
+        assert_eq!(rung(&[], descends(9, &[8, 4], true), &short), Some(1));
+        let refused = plan(&[], &[descends(9, &[8, 6], true)], &short).refuse;
+        assert!(matches!(&refused[..], [(9, Refusal::Later(reason))] if reason.contains("needs 6 B")));
+    }
+
+    /// On this GPU.
+    fn on_gpu(gpu: &str, bytes: u64) -> Need {
+        let mut need = Need { device: bytes, ..Need::default() };
+        need.put(bytes, &gpu.parse().unwrap());
+        need
+    }
+
+    #[test]
+    fn each_gpu_has_its_own_budget_and_what_nobody_knows_has_none() {
+        let gpus = BTreeMap::from([(0, 8), (1, 8)]);
+        let limits = Limits { count: 9, device: Some(16), gpus, ..Limits::default() };
+        let there = [Occupant { need: on_gpu("0", 6), ..occupant(1, 0, Idle) }];
+        let comes = |gpu, bytes| Waiting { needs: vec![on_gpu(gpu, bytes)], ..waits(9, 0, false) };
+        let moves = |waiting| plan(&there, &[waiting], &limits);
+        assert_eq!(moves(comes("1", 6)).start, [(9, 0)], "beside the one on the other GPU");
+        assert_eq!(moves(comes("0", 6)).evict, [1], "in its place");
+        assert_eq!(moves(comes("0,1", 12)).evict, [1], "half of it would not fit");
+        assert_eq!(moves(comes("7", 99)).start, [(9, 0)]);
+        let reason = "it needs 9 B of memory of GPU 1, and the budget is 8 B".to_owned();
+        assert_eq!(moves(comes("1", 9)).refuse, [(9, Refusal::Never(reason))]);
+        let anywhere = Need { device: 11, ..Need::default() };
+        let anywhere = Waiting { needs: vec![anywhere], ..waits(9, 0, false) };
+        assert_eq!(moves(anywhere).evict, [1], "what may be on all of them counts into all");
+    }
+
     #[test]
     fn a_file_that_several_map_counts_once() {
         let mapped = |bytes| Need { mapped: BTreeMap::from([("/m".into(), 8)]), ..need(bytes) };
         let there = [Occupant { need: mapped(1), ..occupant(1, 0, Busy) }];
-        let waiting = [Waiting { need: mapped(1), ..waits(9, 0, false) }];
+        let waiting = [Waiting { needs: vec![mapped(1)], ..waits(9, 0, false) }];
         assert_eq!(moves(&there, &waiting), [vec![9], NONE, NONE]);
     }
 
@@ -434,10 +562,10 @@ mod tests {
             let line: Vec<_> = (100_u32..).zip(line)
                 .map(|(key, (bytes, is_due, is_pressed))| Waiting { is_pressed, ..waits(key, bytes, is_due) }).collect();
             let Moves { start, evict, hush, refuse } = plan(&there, &line, &limits());
-            let bytes_of = |key: &u32| line.iter().find(|it| it.key == *key).unwrap().need.private;
+            let bytes_of = |key: &u32| line.iter().find(|it| it.key == *key).unwrap().needs[0].private;
             let standing = |key: &u32| there[*key as usize].standing;
             if !start.is_empty() {
-                let taken = there.iter().map(|it| it.need.private).sum::<u64>() + start.iter().map(bytes_of).sum::<u64>();
+                let taken = there.iter().map(|it| it.need.private).sum::<u64>() + start.iter().map(|(key, _)| bytes_of(key)).sum::<u64>();
                 prop_assert!(taken <= 10);
             }
             prop_assert!(evict.iter().all(|key| standing(key) == Idle));
@@ -445,16 +573,16 @@ mod tests {
             prop_assert!(hush.is_empty() || line.iter().any(|it| it.is_due));
             let pinned: u64 = there.iter().filter(|it| it.standing == Pinned).map(|it| it.need.private).sum();
             for waiting in &line {
-                prop_assert_eq!(refuse.iter().any(|(key, _)| *key == waiting.key), pinned + waiting.need.private > 10);
+                prop_assert_eq!(refuse.iter().any(|(key, _)| *key == waiting.key), pinned + waiting.needs[0].private > 10);
             }
             // The first that can come at all and is due waits for nothing but what is on its way out or cannot go.
-            if let Some(first) = line.iter().find(|it| it.is_due && pinned + it.need.private <= 10) {
-                let is_first = line.iter().find(|it| pinned + it.need.private <= 10).is_some_and(|it| it.key == first.key);
+            if let Some(first) = line.iter().find(|it| it.is_due && pinned + it.needs[0].private <= 10) {
+                let is_first = line.iter().find(|it| pinned + it.needs[0].private <= 10).is_some_and(|it| it.key == first.key);
                 let goes = |it: &&Occupant<u32>| it.standing == Leaving || evict.contains(&it.key) || hush.contains(&it.key);
                 let stays: u64 = there.iter().filter(|it| !goes(it)).map(|it| it.need.private).sum();
                 let must: u64 = there.iter().filter(|it| matches!(it.standing, Pinned | Fixed)).map(|it| it.need.private).sum();
-                if is_first && must + first.need.private <= 10 {
-                    prop_assert!(stays + first.need.private <= 10);
+                if is_first && must + first.needs[0].private <= 10 {
+                    prop_assert!(stays + first.needs[0].private <= 10);
                 }
             }
         }

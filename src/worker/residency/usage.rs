@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Residency;
+use crate::generation::seam::Cut;
 use crate::library::Model;
 use crate::worker::memory::{Need, Standing};
 use crate::worker::replica::Replica;
@@ -24,6 +25,8 @@ pub struct Footprint {
     pub model: Arc<Model>,
     /// What its workers take together, by what was measured, else by estimate.
     pub need: Option<Need>,
+    /// What its workers do without.
+    pub cut: Cut,
     /// `resident`, `hushed`, `loading`, `waiting` or `leaving`.
     pub state: &'static str,
     /// How much of it is loaded, of those that are loading the least.
@@ -88,6 +91,7 @@ impl Residency {
                 Some(Footprint {
                     model: Arc::clone(&resident.model),
                     need: resident.need(),
+                    cut: resident.stake.cut(),
                     state,
                     progress,
                     load: resident.stake.load(),
