@@ -7,7 +7,7 @@ use std::iter::successors;
 
 use serde::{Deserialize, Serialize};
 
-use super::estimate::Need;
+use super::need::Need;
 use crate::generation::seam::{Cut, KvType};
 
 /// A GPU's part of a model shrinks by such parts of it: finer than what estimates are good for.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::estimate::Need;
+use super::need::Need;
 use crate::units::Indices;
 
 /// Entries that are kept; those that were measured last.

@@ -1,15 +1,18 @@
 //! The model cache: what models take of memory, measured or estimated, how much there is, and who leaves when it is short.
 //!
-//! `estimate` works out from a file's header what a worker will take, `ladder` what it will take cut down, `weigh` reads the header,
-//! `ledger` remembers what it took in the end, `host` says how much there is; `room` decides from all that who comes, who leaves and who
-//! waits, by the `policy`. All
-//! of it but `weigh`, `host` and the file of the ledger is pure. Residency asks; uses `gguf` and `library`.
+//! `estimate` works out from a file's header (`facts`) what a worker will take, its `need`, and `ladder` what it will take with less;
+//! `weigh` reads the header, `ledger` remembers what it took in the end. `host` says how much there is, `limits` how much of that may be
+//! taken; `room` decides from all that who comes, who leaves and who waits, by the `policy`. All of it but `weigh`, `host` and the file of
+//! the ledger is pure. Residency asks; uses `gguf` and `library`.
 
 mod config;
 mod estimate;
+mod facts;
 mod host;
 mod ladder;
 mod ledger;
+mod limits;
+mod need;
 mod policy;
 mod room;
 mod weigh;
@@ -19,12 +22,13 @@ use std::time::Duration;
 use crate::units::share::Share;
 
 pub use config::MemoryConfig;
-pub use estimate::Need;
 pub use host::Host;
 pub use ladder::Rung;
 pub use ledger::Ledger;
+pub use limits::Limits;
+pub use need::Need;
 pub use policy::{Clock, Cost, Policy, Record};
-pub use room::{Limits, Moves, Occupant, Refusal, Standing, Waiting, plan};
+pub use room::{Moves, Occupant, Refusal, Standing, Waiting, plan};
 pub use weigh::{Scale, Step, Weight, weigh};
 
 /// Whether there may be a GPU, as long as no worker has told.

@@ -4,8 +4,9 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use super::estimate::{Estimate, Need, Plan};
+use super::estimate::{Estimate, Plan};
 use super::ladder::{Rung, Uncut, descend};
+use super::need::Need;
 use crate::dialect::Capability;
 use crate::generation::seam::{Cut, Draft, KvType, SpeculateMode};
 use crate::gguf::{self, Detail, Header};
