@@ -293,7 +293,7 @@ fn cpus_that_are_not_there_and_sets_that_are_none_are_named_with_their_places() 
     assert_eq!(missing.path.to_string(), "models.a.cpus");
     assert!(missing.message.ends_with(", and not 1023"), "{}", missing.message);
     for (cpus, problem) in [
-        ("['0-3', '4-']", "cpus[1]: expected numbers such as \"0-3,8\", found \"4-\""),
+        ("['0', '4-']", "cpus[1]: expected numbers such as \"0-3,8\", found \"4-\""),
         ("[7-4]", "cpus[0]: the range 7-4 ends before it begins"),
         ("['']", "cpus[0]: expected numbers such as \"0-3,8\", found \"\""),
         ("[0, 1]", "cpus: must have no more sets than there are replicas, 1; found 2"),
