@@ -9,11 +9,12 @@ const EVENTS: usize = 50;
 /// Predictions that are shown.
 const PREDICTIONS: usize = 10;
 
-/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, loading: {state, progress, eta_seconds}, load_seconds, uses, worth,
+/// `{models: [{name, state, bytes: {mapped, private, reserved, device}, rung, loading: {state, progress, eta_seconds}, load_seconds, uses, worth,
 /// stays, preloaded}], next_victim: {name, reason}, predictions: [{name, probability, reason}], events: [{number, unix_seconds, model, event,
 /// reason, progress, seconds}]}`: who is worth least first, what is most likely first, and what has happened last first. State is `resident`,
-/// `hushed` (it gets no new requests, because another waits for its room), `loading`, `waiting` or `leaving`; `stays` says why it cannot leave,
-/// and is null where it can; `preloaded` is what nobody has asked for yet. What is not known is null.
+/// `hushed` (it gets no new requests, because another waits for its room), `loading`, `waiting` or `leaving`; `rung` says what its workers do
+/// without, because all of it has no room; `stays` says why it cannot leave, and is null where it can; `preloaded` is what nobody has asked for
+/// yet. What is not known is null.
 pub fn models(supervisor: &Supervisor) -> Value {
     let footprints = supervisor.footprints();
     let mut can_go = footprints.iter().filter(|it| it.stays.is_none());
@@ -53,6 +54,7 @@ fn describe(footprint: &Footprint) -> Value {
         "name": footprint.model.name,
         "state": footprint.state,
         "bytes": bytes,
+        "rung": (!footprint.cut.is_none()).then(|| footprint.cut.to_string()),
         "loading": footprint.loading,
         "load_seconds": footprint.load.as_secs_f64(),
         "uses": footprint.uses,

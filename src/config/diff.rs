@@ -9,7 +9,7 @@ use super::Config;
 /// Keys whose values are nobody's business, also not in a log.
 const SECRET: [&str; 3] = ["api_key", "key", "password"];
 /// What can change while requests run; the rest takes a restart.
-const LIVE: [&str; 27] = [
+const LIVE: [&str; 28] = [
     "models",
     "nodes",
     "routing",
@@ -29,6 +29,7 @@ const LIVE: [&str; 27] = [
     "memory.devices",
     "memory.margin",
     "memory.policy",
+    "memory.ladder",
     "memory.min_residency",
     "memory.max_wait",
     "memory.preload",

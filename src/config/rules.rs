@@ -157,7 +157,7 @@ impl Report<'_> {
         owners
     }
 
-    /// Fallbacks are other models. Whether they exist can be told unless a node is asked what it has.
+    /// Fallbacks and siblings are other models. Whether they exist can be told unless a node is asked what it has.
     fn fallbacks(&mut self, config: &Config, owners: &BTreeMap<String, String>) {
         let served = config.nodes.iter().flat_map(|node| &node.models.0);
         let served: BTreeSet<_> = served.filter_map(|model| name::key(&model.name)).collect();
@@ -172,9 +172,16 @@ impl Report<'_> {
             .fallbacks
             .iter()
             .map(|(name, fallbacks)| (name, fallbacks, Path::keys(["retry", "fallbacks", name])));
-        for (name, fallbacks, list) in ours.chain(theirs) {
+        let listed = ours.chain(theirs).map(|(name, fallbacks, list)| {
+            (name, fallbacks.iter().zip(self.items_of(&list)).collect::<Vec<_>>())
+        });
+        let siblings = config.models.iter().map(|(name, model)| {
+            let path = || Path::keys(["models", name, "sibling"]);
+            (name, model.sibling.iter().map(|sibling| (sibling, path())).collect())
+        });
+        for (name, others) in listed.chain(siblings).collect::<Vec<_>>() {
             let own = name::key(name).map(owner);
-            for (fallback, path) in fallbacks.iter().zip(self.items_of(&list)) {
+            for (fallback, path) in others {
                 let Some(key) = self.key(fallback, &path) else { continue };
                 let is_known = owners.contains_key(&key) || served.contains(&key);
                 if own == Some(owner(key)) {

@@ -142,8 +142,8 @@ impl Dispatch {
         let (responses, keeping) = (Arc::clone(&self.responses), Arc::clone(keeping));
         let limit = generation.options.num_predict;
         writer.before_end(Box::new(move |events, times, route| {
-            // What another model says is no answer of this one.
-            let is_ours = route.is_none_or(|route| route.fallback.is_none());
+            // What another model says is no answer of this one, nor what it says itself where it was cut.
+            let is_ours = route.is_none_or(Route::is_its_own);
             if is_ours && is_whole(&events, limit, keeping.policy.with_tool_calls) {
                 let entry = Arc::new(keeping.entry(events, times, route));
                 responses.keep(&entry);

@@ -72,6 +72,8 @@ pub(super) struct Generate<'a> {
     pub drill: Option<Drill>,
     /// The model that it runs on in place of the one that was asked for.
     pub fallback: Option<Arc<str>>,
+    /// Whether that is its sibling.
+    pub is_sibling: bool,
     /// What is in the flight's log already.
     pub sent: Resume,
     /// Whether `sent` has the tokens of all of it: no node has had a part in it that does not report them.
@@ -186,7 +188,8 @@ impl<'a> Exchange for Generate<'a> {
         let node = Arc::clone(&trip.choice.node);
         // A later route is not told: the client has the head of its answer.
         if !self.goes_on() {
-            self.writer.routed(Route { fallback: self.fallback.clone(), ..trip.route() });
+            let (fallback, is_sibling) = (self.fallback.clone(), self.is_sibling);
+            self.writer.routed(Route { fallback, is_sibling, ..trip.route() });
         }
         counted.0.read();
         trip.choice.answered();

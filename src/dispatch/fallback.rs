@@ -16,13 +16,14 @@ impl Dispatch {
         run: &mut Generate<'a>,
         error: Error,
     ) -> Result<<Generate<'a> as Exchange>::Answer, Error> {
-        if !is_exhausted(&error) || is_tied(&run.generation, target) {
+        let others = self.in_place_of(target, &error);
+        if others.is_empty() || is_tied(&run.generation, target) {
             return Err(error);
         }
         // How long a model stays in memory was said of the one that was asked for.
         let claim = Claim { keep_alive: None, ..claim.clone() };
         let needs = needs(&run.generation);
-        for other in self.fallbacks(target) {
+        for (other, is_sibling) in others {
             if run.writer.has_begun() {
                 break;
             }
@@ -32,11 +33,14 @@ impl Dispatch {
             let (model, to) = (&target.name, other.asked_as().clone());
             tracing::warn!(%model, %to, reason = error.detail(), "no node is left; another model answers");
             self.metrics.fallbacks.with_label_values(&[&**model, &*to]).inc();
+            if is_sibling {
+                self.metrics.model_rungs.with_label_values(&[&**model, "sibling"]).inc();
+            }
             if run.generation.adaptation == target.adaptation() {
                 run.generation.adaptation = other.adaptation();
             }
             run.generation.model = other.name.to_string();
-            run.fallback = Some(to);
+            (run.fallback, run.is_sibling) = (Some(to), is_sibling);
             let _hold = other.model.as_ref().map(|model| self.supervisor.hold(model, None));
             match self.on_a_node(&other, &claim, run).await {
                 Ok(answer) => return Ok(answer),
@@ -47,8 +51,16 @@ impl Dispatch {
         Err(error)
     }
 
-    /// The models that answer in place of `target`, as far as they are known now: those of its entry in `models`, or those that
-    /// `retry` names for what only nodes serve.
+    /// The models that answer in place of `target` after this error, as far as they are known now, and whether each is its sibling.
+    fn in_place_of(&self, target: &Target, error: &Error) -> Vec<(Target, bool)> {
+        let sibling = target.model.as_ref().and_then(|model| model.config.sibling.as_ref());
+        let sibling = sibling.filter(|_| has_no_room(error)).and_then(|name| self.find(name).ok().flatten());
+        let fallbacks = if is_exhausted(error) { self.fallbacks(target) } else { Vec::new() };
+        let fallbacks = fallbacks.into_iter().map(|other| (other, false));
+        sibling.map(|other| (other, true)).into_iter().chain(fallbacks).collect()
+    }
+
+    /// Those of its entry in `models`, or those that `retry` names for what only nodes serve.
     fn fallbacks(&self, target: &Target) -> Vec<Target> {
         let named = match &target.model {
             Some(model) => model.config.fallbacks.clone(),
@@ -61,6 +73,11 @@ impl Dispatch {
         };
         named.iter().filter_map(|name| self.find(name).ok().flatten()).collect()
     }
+}
+
+/// Whether the model could not be loaded, for want of memory as far as is known.
+fn has_no_room(error: &Error) -> bool {
+    matches!(error, Error::NoRoom { .. } | Error::LoadFailed { .. } | Error::LoadTimeout { .. })
 }
 
 /// Whether nobody who serves the model could have it. That its line is full is none of that: its nodes are well, and what is too

@@ -358,6 +358,7 @@ impl Dispatch {
             via: claim.via.clone(),
             drill: claim.drill,
             fallback: None,
+            is_sibling: false,
             sent: Resume::default(),
             is_exact: true,
         };

@@ -49,6 +49,8 @@ impl Trip<'_> {
         Route {
             node: Arc::clone(&self.choice.node.name),
             fallback: None,
+            is_sibling: false,
+            cut: self.choice.node.cut,
             attempts: self.attempt,
             queued: self.waited.queue,
             loading: self.waited.load,

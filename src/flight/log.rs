@@ -11,6 +11,7 @@ use super::events::Events;
 use super::flights::Berth;
 use crate::error::Error;
 use crate::generation::Event;
+use crate::generation::seam::Cut;
 
 /// What a log may hold. An answer of a million tokens is about 100 MiB with its log probabilities; more than that is a
 /// runaway, and the flight fails rather than eat the machine.
@@ -23,6 +24,10 @@ pub struct Route {
     pub node: Arc<str>,
     /// The model that answered, if it is not the one that was asked for.
     pub fallback: Option<Arc<str>>,
+    /// Whether that is its smaller sibling, because it found no room in memory.
+    pub is_sibling: bool,
+    /// What the worker that answered does without, because all of it found no room.
+    pub cut: Cut,
     /// Exchanges started, 1 when nothing failed.
     pub attempts: u32,
     /// Waiting for a place to run.
@@ -50,6 +55,23 @@ impl Route {
             age: Some(age),
             similarity: None,
             fallback: None,
+            is_sibling: false,
+            cut: Cut::default(),
+        }
+    }
+
+    /// Whether this is what the model says that was asked for, as it is configured.
+    pub fn is_its_own(&self) -> bool {
+        self.fallback.is_none() && !self.cut.changes_answers()
+    }
+
+    /// What was done because memory is short, for people; `None`: nothing.
+    pub fn rung(&self) -> Option<String> {
+        match (self.is_sibling, self.cut.is_none()) {
+            (false, true) => None,
+            (true, true) => Some("sibling".to_owned()),
+            (false, false) => Some(self.cut.to_string()),
+            (true, false) => Some(format!("sibling, {}", self.cut)),
         }
     }
 }

@@ -15,10 +15,12 @@
 //! An error before the first event is a status and `{"error": Failure}`. Closing the connection cancels a generation.
 
 mod binding;
+mod cut;
 mod settings;
 mod vitals;
 
 pub use binding::Binding;
+pub use cut::Cut;
 use serde::{Deserialize, Serialize};
 pub use settings::{
     Change, Draft, PaceSettings, Settings, SnapshotSettings, SpeculateMode, SpeculateSettings,
@@ -119,6 +121,17 @@ pub enum KvType {
     Q8_0,
     /// About 4.5 bits.
     Q4_0,
+}
+
+impl KvType {
+    /// In the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
 }
 
 /// What becomes of the vectors of an input's tokens, and with it what a model is for.

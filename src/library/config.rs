@@ -22,12 +22,18 @@ pub struct ModelConfig {
     /// Models that answer in its place when no node of it can, the first one first.
     #[serde(default)]
     pub fallbacks: Vec<String>,
+    /// A smaller model that answers in its place when it finds no room in memory.
+    #[serde(default)]
+    pub sibling: Option<String>,
     /// Workers of this model; 1 to 64.
     #[serde(default = "one")]
     pub replicas: usize,
     /// Context per sequence in tokens; 0: what the model was trained with, at most 4096.
     #[serde(default)]
     pub context: u32,
+    /// What is left of the context at least where the model does not fit into memory otherwise; absent: all of it.
+    #[serde(default)]
+    pub context_floor: Option<u32>,
     /// Requests decoded together in one worker; 1 to 256.
     #[serde(default = "four")]
     pub parallel: u32,
@@ -91,7 +97,7 @@ pub struct ModelConfig {
 }
 
 /// llama.cpp gives out KV cells in pieces of so many.
-const LEAST_CELLS: u32 = 256;
+pub(super) const LEAST_CELLS: u32 = 256;
 
 /// The path that means the model embedded in the binary.
 pub const BUILTIN_DEMO: &str = "builtin:demo";
@@ -103,8 +109,10 @@ impl ModelConfig {
             path: path.into(),
             aliases: Vec::new(),
             fallbacks: Vec::new(),
+            sibling: None,
             replicas: one(),
             context: 0,
+            context_floor: None,
             parallel: four(),
             cells: 0,
             kv_type: KvType::default(),
@@ -130,9 +138,12 @@ impl ModelConfig {
 
     /// Whether workers that were made by `other` can go on: it differs, if at all, in what the proxy goes by.
     pub fn has_workers_of(&self, other: &Self) -> bool {
-        let Self { keep_alive, pin, preload, .. } = *self;
-        let (aliases, fallbacks) = (self.aliases.clone(), self.fallbacks.clone());
-        Self { aliases, fallbacks, keep_alive, pin, preload, ..other.clone() } == *self
+        let Self { keep_alive, pin, preload, context_floor, .. } = *self;
+        let (aliases, fallbacks, sibling) =
+            (self.aliases.clone(), self.fallbacks.clone(), self.sibling.clone());
+        let proxied =
+            Self { aliases, fallbacks, sibling, keep_alive, pin, preload, context_floor, ..other.clone() };
+        proxied == *self
     }
 
     /// What is wrong, with the key it is wrong with. The file is looked at by [`ModelConfig::file_faults`].
@@ -159,6 +170,9 @@ impl ModelConfig {
         if (1..self.context.max(LEAST_CELLS)).contains(&self.cells) {
             let least = self.context.max(LEAST_CELLS);
             faults.push(("cells", format!("must be 0 or at least {least}: one request may need as many")));
+        }
+        if self.context_floor == Some(0) {
+            faults.push(("context_floor", "must be at least 1".to_owned()));
         }
         if self.projector.is_some() && cfg!(all(feature = "engine", not(feature = "vision"))) {
             faults.push(("projector", "this build of Arriero has no vision".to_owned()));

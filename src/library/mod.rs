@@ -4,6 +4,7 @@ mod adapter;
 mod builtin;
 mod card;
 mod config;
+mod cut;
 mod edition;
 mod place;
 mod quantization;

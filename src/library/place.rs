@@ -87,6 +87,8 @@ mod tests {
 
     #[test]
     fn workers_are_made_anew_for_another_binding() {
-        assert!(!config(json!({ "cpus": [0] })).has_workers_of(&config(json!({}))));
+        let has_same = |section| config(section).has_workers_of(&config(json!({})));
+        assert!(!has_same(json!({ "cpus": [0] })));
+        assert!(has_same(json!({ "sibling": "x", "context_floor": 9 })), "the proxy goes by these");
     }
 }

@@ -35,7 +35,7 @@ pub use signal::{Resident, Signal};
 pub use via::{Hop, MOST_HOPS, NoHop, Via};
 pub use watched::Canonical;
 
-use crate::generation::seam::Binding;
+use crate::generation::seam::{Binding, Cut};
 use crate::routing::Site;
 use protocol::{Offer, Protocol, ProtocolName};
 use traffic::Traffic;
@@ -53,6 +53,8 @@ pub struct Node {
     pub edition: u64,
     /// What a worker is bound to.
     pub binding: Binding,
+    /// What a worker does without, so that it fits into memory.
+    pub cut: Cut,
     /// Sequences it can run at once, or may be given.
     pub parallel: usize,
     /// How it is spoken to.
@@ -117,6 +119,7 @@ impl Node {
             incarnation,
             edition: 0,
             binding: Binding::default(),
+            cut: Cut::default(),
             parallel,
             protocol: ProtocolName::Worker.protocol(),
             access: Access::default(),

@@ -34,6 +34,9 @@ pub(super) fn decorate(
         if let Some(model) = &route.fallback {
             head.insert_header("X-Arriero-Fallback", &**model)?;
         }
+        if let Some(rung) = route.rung() {
+            head.insert_header("X-Arriero-Rung", rung)?;
+        }
         match route.similarity {
             None => head.insert_header("X-Arriero-Cache", ctx.source.as_str())?,
             Some(similarity) => {

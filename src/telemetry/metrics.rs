@@ -52,6 +52,8 @@ pub struct Metrics {
     pub hedges: IntCounterVec,
     /// `{model, to}`: requests that went on to another model.
     pub fallbacks: IntCounterVec,
+    /// `{model, rung}`: what was done because a model found no room in memory as it is configured.
+    pub model_rungs: IntCounterVec,
     /// Answers that went on elsewhere after their first byte.
     pub resumed: IntCounter,
     /// `{node, model}`: 0 closed, 1 open, 2 half open; without a model for the node as a whole.
@@ -189,6 +191,12 @@ impl Metrics {
                 "fallbacks_total",
                 "Requests that went on to another model.",
                 &["model", "to"],
+            )?,
+            model_rungs: counter(
+                r,
+                "model_rungs_total",
+                "What was done because a model found no room in memory as it is configured.",
+                &["model", "rung"],
             )?,
             resumed: register(
                 r,

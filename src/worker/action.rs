@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::{Ledger, Prediction};
+use super::memory::{Ledger, Prediction, Scale};
 use crate::error::Error;
 use crate::generation::seam::{SnapshotCounts, Vitals};
 use crate::library::Model;
@@ -157,7 +157,7 @@ pub(super) enum Action {
     /// For log and metrics: what became of a model that nobody had asked for.
     Preloaded(Arc<Model>, Preload),
     /// Find out what a worker of this model will take.
-    Weigh(Arc<Model>),
+    Weigh(Arc<Model>, Scale),
     /// What was measured has changed and is to be kept.
     Remember(Ledger),
 }

@@ -100,6 +100,7 @@ mod tests {
     use super::*;
     use crate::library::{Library, ModelConfig};
     use crate::worker::action::Eviction;
+    use crate::worker::memory::Scale;
 
     #[test]
     fn the_last_ones_are_kept_and_told_the_latest_first() {
@@ -110,7 +111,8 @@ mod tests {
         for _ in 0..MOST {
             chronicle.note(&Action::Progressed(model.clone(), 0.5), at);
         }
-        chronicle.note(&Action::Weigh(model.clone()), at);
+        let scale = Scale { ladder: Vec::new(), has_gpu: false };
+        chronicle.note(&Action::Weigh(model.clone(), scale), at);
         chronicle.note(&Action::Evicted(model, Eviction::Memory), at);
         let told = chronicle.last(2);
         assert_eq!(

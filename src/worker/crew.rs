@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
 use super::action::{Ending, Exit, Instruction, Start};
-use super::memory::{self, Weight};
+use super::memory::{self, Scale, Step};
 use super::shared::{Order, Shared};
 use super::tend::{self, Manner};
 use crate::library::Model;
@@ -42,7 +42,7 @@ impl Crew {
     pub(super) fn carry_out(&mut self, order: Order) {
         match order {
             Order::Spawn(start) => self.spawn(start),
-            Order::Weigh(model) => self.weigh(model),
+            Order::Weigh(model, scale) => self.weigh(model, scale),
             // The run loop's own.
             Order::Remember(_) | Order::Expect(_) => {}
             Order::Instruct(incarnation, instruction) => {
@@ -54,19 +54,24 @@ impl Crew {
         }
     }
 
-    fn weigh(&mut self, model: Arc<Model>) {
+    fn weigh(&mut self, model: Arc<Model>, scale: Scale) {
         let shared = Arc::clone(&self.shared);
         while self.weighing.try_join_next().is_some() {}
         self.weighing.spawn_blocking(move || {
-            let weight = memory::weigh(&model);
+            let weight = memory::weigh(&model, &scale);
             match &weight {
-                Ok(Weight { host, .. }) => tracing::info!(
-                    model = model.name,
-                    mapped_bytes = host.mapped.values().sum::<u64>(),
-                    private_bytes = host.private,
-                    reserved_bytes = host.compute,
-                    "what a worker will take, by estimate"
-                ),
+                Ok(weight) => {
+                    if let Some(Step { need, .. }) = weight.steps.first() {
+                        tracing::info!(
+                            model = model.name,
+                            mapped_bytes = need.mapped.values().sum::<u64>(),
+                            private_bytes = need.private,
+                            reserved_bytes = need.compute,
+                            device_bytes = need.device,
+                            "what a worker will take, by estimate"
+                        );
+                    }
+                }
                 Err(reason) => tracing::debug!(model = model.name, reason, "a model cannot be weighed"),
             }
             shared.update(|residency, _| residency.weighed(&model, weight.ok()));

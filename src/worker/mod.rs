@@ -15,6 +15,7 @@ mod process;
 mod replica;
 mod residency;
 mod resident;
+mod service;
 mod shared;
 mod snapshots;
 mod stake;

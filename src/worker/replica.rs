@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::WorkersConfig;
 use super::action::{Action, Ending, Exit, Instruction, Report, Start};
-use super::{WorkersConfig, snapshots};
+use super::service::{Service, tell_snapshots};
 use crate::error::Error;
 use crate::generation::seam::{SnapshotCounts, State, Vitals};
 use crate::node::Node;
@@ -12,13 +13,6 @@ use crate::node::Node;
 const STABLE: Duration = Duration::from_secs(30);
 /// Probes in a row that a worker may miss.
 const MISSES: u32 = 3;
-
-/// A worker that has work and yet decodes nothing for so long is wedged. Far longer than any decode takes: it is one batch.
-const SILENCE: Duration = Duration::from_secs(60);
-/// So it is after this, if all the while it does not even compute.
-const STANDSTILL: Duration = Duration::from_secs(6);
-/// Who does less than this part of the time computes nothing: answering probes is some work, too.
-const IDLE: f64 = 0.02;
 
 /// One place for a worker. At most one process at a time: a replacement starts when the old one is gone.
 pub(super) struct Replica {
@@ -38,33 +32,17 @@ enum Phase {
     Leaving { start: Start, why: Leaving },
 }
 
-/// A worker that has become ready.
-struct Service {
-    start: Start,
-    since: Instant,
-    /// From spawn to then.
-    took: Duration,
-    /// Is in the pool.
-    is_serving: bool,
-    /// Is to get no new requests.
-    is_hushed: bool,
-    /// An exchange with it failed and no probe has cleared it yet.
-    is_suspect: bool,
-    misses: u32,
-    /// Since when it has had work; `None` while it is idle.
-    busy_since: Option<Instant>,
-    /// When it was seen to compute, or had nothing to do.
-    worked: Instant,
-    vitals: Vitals,
-    /// When that was.
-    answered: Instant,
-}
-
 #[derive(Clone, Copy)]
 enum Leaving {
     Planned,
     Stalled,
     Unresponsive { lived: Duration, reason: &'static str },
+}
+
+impl Leaving {
+    fn unresponsive(service: &Service, reason: &'static str, now: Instant) -> Self {
+        Self::Unresponsive { lived: now.saturating_duration_since(service.since), reason }
+    }
 }
 
 /// What the end of a worker means.
@@ -209,14 +187,14 @@ impl Replica {
             (Phase::Ready(service), Report::Vitals(vitals)) => {
                 service.answered(*vitals, now, out);
                 if service.is_wedged(now) {
-                    let why = service.unresponsive("it had work but stopped decoding", now);
+                    let why = Leaving::unresponsive(service, "it had work but stopped decoding", now);
                     self.leave(Instruction::Kill, why, out);
                 }
             }
             (Phase::Ready(service), Report::Missed) => {
                 service.misses += 1;
                 if service.is_suspect || service.misses >= MISSES {
-                    let why = service.unresponsive("it did not answer", now);
+                    let why = Leaving::unresponsive(service, "it did not answer", now);
                     self.leave(Instruction::Kill, why, out);
                 }
             }
@@ -330,77 +308,6 @@ impl Replica {
         self.not_before = now.checked_add(hold_off(self.deaths - 1, config));
         out.push(Action::Lost(start, exit.ending, exit.reason.clone()));
         Fall::Died { deaths: self.deaths, reason: exit.reason }
-    }
-}
-
-impl Service {
-    fn new(start: Start, took: Duration, vitals: Vitals, now: Instant) -> Self {
-        Self {
-            start,
-            since: now,
-            took,
-            is_serving: true,
-            is_hushed: false,
-            is_suspect: false,
-            misses: 0,
-            busy_since: (vitals.busy > 0).then_some(now),
-            worked: now,
-            vitals,
-            answered: now,
-        }
-    }
-
-    fn answered(&mut self, vitals: Vitals, now: Instant, out: &mut Vec<Action>) {
-        self.misses = 0;
-        self.is_suspect = false;
-        self.busy_since = (vitals.busy > 0).then(|| self.busy_since.unwrap_or(now));
-        // Somebody else may have told it to stop: then it takes nothing new, and its end is a death like any other.
-        match (vitals.state, self.is_serving) {
-            (State::Ready, false) if !self.is_hushed => self.admit(out),
-            (State::Ready, _) => {}
-            _ => self.withdraw(out),
-        }
-        tell_snapshots(&self.start, self.vitals.snapshots, &vitals, out);
-        let passed = now.saturating_duration_since(self.answered).as_secs_f64() * 1e3;
-        let work = vitals.work.saturating_sub(self.vitals.work) as f64;
-        if vitals.busy == 0 || work > IDLE * passed {
-            self.worked = now;
-        }
-        (self.vitals, self.answered) = (vitals, now);
-    }
-
-    fn is_wedged(&self, now: Instant) -> bool {
-        let silence = self.silence(now);
-        let idle = now.saturating_duration_since(self.worked);
-        silence >= SILENCE || silence.min(idle) >= STANDSTILL
-    }
-
-    /// How long it has had work without decoding any of it.
-    fn silence(&self, now: Instant) -> Duration {
-        let busy = self.busy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.vitals.last_decode_ms.map_or(busy, |age| busy.min(Duration::from_millis(age)))
-    }
-
-    fn unresponsive(&self, reason: &'static str, now: Instant) -> Leaving {
-        Leaving::Unresponsive { lived: now.saturating_duration_since(self.since), reason }
-    }
-
-    fn admit(&mut self, out: &mut Vec<Action>) {
-        if !std::mem::replace(&mut self.is_serving, true) {
-            out.push(Action::Admit(self.start.clone()));
-        }
-    }
-
-    fn withdraw(&mut self, out: &mut Vec<Action>) {
-        if std::mem::take(&mut self.is_serving) {
-            out.push(Action::Withdraw(self.start.clone()));
-        }
-    }
-}
-
-fn tell_snapshots(start: &Start, earlier: SnapshotCounts, vitals: &Vitals, out: &mut Vec<Action>) {
-    if vitals.snapshots != earlier {
-        out.push(Action::Snapshots(start.model.clone(), snapshots::since(earlier, vitals.snapshots)));
     }
 }
 

@@ -140,7 +140,26 @@ impl Resident {
 
     /// What all its workers claim; `None`: it was not weighed yet.
     pub(super) fn need(&self) -> Option<Need> {
-        self.stake.need().map(|need| need.times(self.replicas.len() as u64))
+        self.stake.need().map(|need| self.of_all(need))
+    }
+
+    /// What all its workers take of which each takes `need`.
+    fn of_all(&self, need: &Need) -> Need {
+        let mut all = need.times(self.replicas.len() as u64);
+        let bindings = (0..self.replicas.len()).map(|place| self.model.config.binding(place));
+        bindings.filter_map(|binding| binding.gpus).for_each(|gpus| all.put(need.device, &gpus));
+        all
+    }
+
+    /// What they would claim on each rung, and how many of these come before anybody has to leave. What could not be weighed claims
+    /// nothing.
+    pub(super) fn needs(&self) -> (Vec<Need>, usize) {
+        let (needs, before_eviction) = self.stake.needs();
+        let mut needs: Vec<_> = needs.map(|need| self.of_all(need)).collect();
+        if needs.is_empty() {
+            needs.push(Need::default());
+        }
+        (needs, before_eviction)
     }
 
     /// Gives it no new requests, or gives it some again.
@@ -227,6 +246,8 @@ impl Resident {
             *incarnations += 1;
             let (mut node, socket) = node(&self.model, self.first + index, *incarnations, runtime);
             node.binding = self.model.config.binding(index);
+            node.cut = self.stake.cut();
+            node.parallel = node.cut.parallel.map_or(node.parallel, |parallel| parallel as usize);
             let start = Start { model: Arc::clone(&self.model), node: Arc::new(node), socket };
             replica.spawn(start, now, out);
         }

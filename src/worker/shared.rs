@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::action::{Action, Instruction, Report, Start};
 use super::chronicle::{Chronicle, Event};
-use super::memory::{Host, Ledger};
+use super::memory::{Host, Ledger, Scale};
 use super::residency::{Residency, Usage};
 use super::snapshots;
 use crate::library::Model;
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) enum Order {
     Spawn(Start),
     Instruct(u64, Instruction),
-    Weigh(Arc<Model>),
+    Weigh(Arc<Model>, Scale),
     Remember(Ledger),
     /// Want the model of this name, if there is one.
     Expect(String),
@@ -173,7 +173,12 @@ impl Shared {
         let metrics = &self.metrics;
         match action {
             Action::Spawn(start) => {
-                tracing::info!(worker = %start.node.name, model = start.model.name, "loading model");
+                let (worker, model) = (&start.node.name, &start.model.name);
+                tracing::info!(%worker, model, "loading model");
+                if !start.node.cut.is_none() {
+                    let rung = start.node.cut;
+                    tracing::warn!(%worker, %rung, "no room for the model as configured; it is loaded with less");
+                }
                 self.order(Order::Spawn(start));
             }
             Action::Progressed(model, progress) => {
@@ -198,6 +203,8 @@ impl Shared {
             }
             Action::Loaded(Start { model, node, .. }, took) => {
                 metrics.model_load.with_label_values(&[&model.name]).observe(took.as_secs_f64());
+                let rungs = node.cut.rungs();
+                rungs.for_each(|rung| metrics.model_rungs.with_label_values(&[&model.name, rung]).inc());
                 tracing::info!(worker = %node.name, took_ms = took.as_millis() as u64, "worker is ready");
             }
             Action::Refused(model, error) => tracing::error!(model = model.name, "{error}"),
@@ -219,7 +226,7 @@ impl Shared {
                 metrics.preloads.with_label_values(&[&*model.name, what.as_str()]).inc();
                 tracing::info!(model = model.name, result = what.as_str(), "a model is loaded ahead");
             }
-            Action::Weigh(model) => self.order(Order::Weigh(model)),
+            Action::Weigh(model, scale) => self.order(Order::Weigh(model, scale)),
             Action::Remember(ledger) => self.order(Order::Remember(ledger)),
             Action::Snapshots(model, counts) => snapshots::count(metrics, &model.name, counts),
             Action::Evicted(model, eviction) => {

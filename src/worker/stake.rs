@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::memory::{Claim, Clock, Cost, Memory, Need, Policy, Record, Weight, remaining};
-use crate::generation::seam::Vitals;
+use super::memory::{Claim, Clock, Cost, Memory, Need, Policy, Record, Step, Weight, remaining};
+use crate::generation::seam::{Cut, Vitals};
 
 /// Reading a header takes some 10 ms.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -92,10 +92,11 @@ impl Stake {
         self.is_warm = false;
         // One that could not be weighed has no key.
         if vitals.private_bytes > 0
-            && let Some(claim) = self.claim.as_ref().filter(|claim| !claim.key.is_empty())
+            && let Some(claim) = self.claim.as_ref().filter(|claim| !claim.step.key.is_empty())
         {
-            memory.ledger.loaded(&claim.key, vitals.private_bytes, vitals.device_bytes, took);
-            memory.ledger.set_devices(vitals.devices.iter().map(|device| device.total).sum());
+            memory.ledger.loaded(&claim.step.key, vitals.private_bytes, vitals.device_bytes, took);
+            let totals = vitals.devices.iter().map(|device| device.total);
+            memory.ledger.set_gpus(vitals.binding.gpus.as_ref(), totals);
             self.correct(memory);
         }
     }
@@ -103,7 +104,7 @@ impl Stake {
     /// A worker that serves was looked at.
     pub(super) fn seen(&mut self, vitals: &Vitals, memory: &mut Memory) {
         if let Some(claim) = &self.claim
-            && memory.ledger.seen(&claim.key, vitals.private_bytes)
+            && memory.ledger.seen(&claim.step.key, vitals.private_bytes)
         {
             self.correct(memory);
         }
@@ -111,8 +112,9 @@ impl Stake {
 
     fn correct(&mut self, memory: &Memory) {
         if let Some(claim) = &mut self.claim {
-            claim.need = memory.ledger.correct(&claim.key, std::mem::take(&mut claim.need));
-            claim.load = memory.load(&claim.key).unwrap_or(claim.load);
+            let Step { key, need, .. } = &mut claim.step;
+            *need = memory.ledger.correct(key, std::mem::take(need));
+            claim.load = memory.load(key).unwrap_or(claim.load);
         }
     }
 
@@ -126,7 +128,27 @@ impl Stake {
 
     /// What one of its workers claims.
     pub(super) fn need(&self) -> Option<&Need> {
-        self.claim.as_ref().map(|claim| &claim.need)
+        self.claim.as_ref().map(|claim| &claim.step.need)
+    }
+
+    /// What one of its workers would claim on each rung that it has, and how many of these come before anybody has to leave.
+    pub(super) fn needs(&self) -> (impl Iterator<Item = &Need>, usize) {
+        let steps = self.claim.iter().flat_map(|claim| &claim.steps);
+        (steps.map(|step| &step.need), self.claim.as_ref().map_or(1, |claim| claim.before_eviction))
+    }
+
+    /// It comes on this rung, as in [`Stake::needs`].
+    pub(super) fn stands_on(&mut self, rung: usize) {
+        if let Some(claim) = &mut self.claim
+            && let Some(step) = claim.steps.get(rung)
+        {
+            claim.step = step.clone();
+        }
+    }
+
+    /// What its workers do without.
+    pub(super) fn cut(&self) -> Cut {
+        self.claim.as_ref().map_or_else(Cut::default, |claim| claim.step.cut)
     }
 
     /// What loading it takes.

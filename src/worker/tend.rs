@@ -96,7 +96,7 @@ async fn launch(start: &Start, manner: &Manner) -> Result<Process, String> {
 }
 
 fn spec(model: &Model, start: &Start, path: PathBuf, digest: &str, manner: &Manner) -> Spec {
-    let config = &model.config;
+    let config = &model.config.cut(&start.node.cut);
     let snapshots = manner.snapshots.as_ref();
     let snapshots = snapshots.map(|(root, config)| config.settings(root, digest, manner.stop_timeout));
     Spec {

@@ -50,6 +50,8 @@ mod hostile_templates;
 #[cfg(feature = "engine")]
 mod http;
 #[cfg(feature = "engine")]
+mod ladder;
+#[cfg(feature = "engine")]
 mod likeness;
 #[cfg(feature = "vision")]
 mod llama_server;

@@ -75,7 +75,7 @@ fn the_comments_of_the_reference_file_are_examples_that_work() {
         _ => format!("{line}\n"),
     });
     let config = config(&lines.collect::<String>(), &[]);
-    assert_eq!(examples, 46);
+    assert_eq!(examples, 48);
     assert_eq!(config.nodes[0].name, "box");
     assert_eq!(config.models["demo"].options.top_k, Some(40));
     assert_eq!(config.models["demo"].adapters["pirate"].path, "pirate.gguf");

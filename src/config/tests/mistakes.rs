@@ -197,6 +197,14 @@ fn every_kind_of_mistake_has_its_place_and_its_words() {
             ],
         ),
         (
+            "models: { a: { path: 'builtin:demo', sibling: a }, b: { path: 'builtin:demo', sibling: c, context_floor: 0 } }",
+            vec![
+                "a.yaml:1:47: models.a.sibling: \"a\" is the same model",
+                "a.yaml:1:88: models.b.sibling: there is no model \"c\"",
+                "a.yaml:1:106: models.b.context_floor: must be at least 1, found 0",
+            ],
+        ),
+        (
             "models:\n  a: { path: 'builtin:demo', aliases: [x], fallbacks: [b, m, 'X', c] }\n  b: { path: 'builtin:demo', fallbacks: [a] }\n\
              nodes: [{ name: n, url: 'unix:/b', models: [m] }]\nretry: { fallbacks: { m: [a, 'M:latest'], A: [b] } }",
             vec![
@@ -285,7 +293,7 @@ fn cpus_that_are_not_there_and_sets_that_are_none_are_named_with_their_places() 
     assert_eq!(missing.path.to_string(), "models.a.cpus");
     assert!(missing.message.ends_with(", and not 1023"), "{}", missing.message);
     for (cpus, problem) in [
-        ("['0-3', '4-']", "cpus[1]: expected numbers such as \"0-3,8\", found \"4-\""),
+        ("['0', '4-']", "cpus[1]: expected numbers such as \"0-3,8\", found \"4-\""),
         ("[7-4]", "cpus[0]: the range 7-4 ends before it begins"),
         ("['']", "cpus[0]: expected numbers such as \"0-3,8\", found \"\""),
         ("[0, 1]", "cpus: must have no more sets than there are replicas, 1; found 2"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, PreloadConfig};
+use super::{Policy, PreloadConfig, Rung};
 use crate::units::share::Share;
 use crate::units::{duration, size};
 
@@ -16,13 +16,15 @@ use crate::units::{duration, size};
 pub struct MemoryConfig {
     /// Ordinary memory that models take together at most.
     pub budget: Share,
-    /// The same on GPUs, all of them together.
+    /// The same on GPUs: all of them together, and, where models are bound to some, each.
     pub devices: Share,
     /// What stays available to everybody else: no model is loaded that would leave less.
     #[serde(with = "size")]
     pub margin: u64,
     /// Which model leaves to make room.
     pub policy: Policy,
+    /// What is done where a model does not fit, the first that helps.
+    pub ladder: Vec<Rung>,
     /// A model that has come stays for so long at least.
     #[serde(with = "duration")]
     pub min_residency: Duration,
@@ -43,6 +45,7 @@ impl Default for MemoryConfig {
             devices: Share::Percent(95.0),
             margin: 256 << 20,
             policy: Policy::default(),
+            ladder: Rung::USUAL.to_vec(),
             min_residency: Duration::from_secs(1),
             max_wait: Duration::from_secs(15),
             preload: PreloadConfig::default(),
@@ -66,6 +69,10 @@ impl MemoryConfig {
         let shares = [("budget", self.budget), ("devices", self.devices)];
         let mut faults: Vec<_> =
             shares.into_iter().filter_map(|(key, share)| Some((key, share.fault()?.to_owned()))).collect();
+        let is_twice = |rung: &Rung| self.ladder.iter().filter(|other| *other == rung).count() > 1;
+        if !self.ladder.contains(&Rung::Evict) || self.ladder.iter().any(is_twice) {
+            faults.push(("ladder", "must have evict, and nothing twice".to_owned()));
+        }
         if self.max_wait < self.min_residency {
             let least = duration::format(self.min_residency);
             faults.push(("max_wait", format!("must not be less than min_residency, which is {least}")));
@@ -90,8 +97,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         assert_eq!(faults(serde_json::json!({})), [""; 0]);
-        let all = serde_json::json!({ "budget": "0%", "devices": "101%", "max_wait": "10ms", "dir": "x", "preload": {"models": 0} });
-        assert_eq!(faults(all), ["budget", "devices", "max_wait", "preload", "dir"]);
+        let all = serde_json::json!({ "budget": "0%", "devices": "101%", "max_wait": "10ms", "dir": "x",
+                                    "ladder": ["cpu"], "preload": {"models": 0} });
+        assert_eq!(faults(all), ["budget", "devices", "ladder", "max_wait", "preload", "dir"]);
+        assert_eq!(faults(serde_json::json!({ "ladder": ["evict", "kv_q8_0", "evict"] })), ["ladder"]);
     }
 
     #[test]

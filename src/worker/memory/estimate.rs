@@ -1,14 +1,14 @@
 //! [`Estimate`]: what a worker of a model takes, worked out from the header of its file before anything is loaded.
 //!
-//! What is computed: weights by layer, so that any split between GPU and host can be priced; the KV cells of layers that attend,
-//! the state of those that are recurrent; what computing takes beside. Constants that no file tells were measured with the workers
-//! themselves (see there), and what is measured of a model replaces all of it the next time ([`super::Ledger`]). Uses `gguf`.
+//! What is computed: weights by layer, so that any split between GPU and host can be priced; what layers keep (`facts`); what computing
+//! takes beside. Constants that no file tells were measured with the workers themselves (see there), and what is measured of a model
+//! replaces all of it the next time ([`super::Ledger`]). Uses `gguf`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use super::facts::{FLOAT, Facts, layer_of};
+use super::need::Need;
 use crate::generation::seam::KvType;
 use crate::gguf::{Header, Tensor};
 
@@ -16,12 +16,6 @@ use crate::gguf::{Header, Tensor};
 const PROCESS: u64 = 5 << 20;
 /// What llama.cpp and the engine keep of a token of the vocabulary: its text and score, twice by hash, its merges.
 const TOKEN: u64 = 300;
-/// What llama.cpp notes of a KV cell beside its keys and values (`llama_kv_cells`): position, shift and a bit per sequence.
-const CELL: u64 = 48;
-/// Cells come in pieces of so many.
-const CELLS: u64 = 256;
-/// Bytes of a number while computing.
-const FLOAT: u64 = 4;
 /// Hidden states that are alive at once while a layer computes: its input, the norm of that, queries, keys, values and output.
 const HIDDEN: u64 = 6;
 
@@ -68,6 +62,10 @@ struct Layer {
 /// What a worker takes, before it is said where its layers go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
+    /// Context per sequence in tokens, by the engine's rule.
+    pub context: u32,
+    /// Whether the KV cells can be of another number format: those come in blocks that a head has to be made of.
+    pub quantizes: bool,
     file: PathBuf,
     mmap: bool,
     /// Token embeddings and what else is looked up rather than computed with: on the host always.
@@ -80,54 +78,6 @@ pub struct Estimate {
     /// What computing reserves on a GPU beside [`Estimate::compute`]: logits of all tokens of a step. On the host that is address
     /// space which nobody touches.
     logits: u64,
-}
-
-/// Bytes that a worker takes, by where they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Need {
-    /// Of mapped files, by path: there once, however many workers map them.
-    pub mapped: BTreeMap<PathBuf, u64>,
-    /// Ordinary memory of the process, once it serves.
-    pub private: u64,
-    /// The same, taken by computing for the first time.
-    pub compute: u64,
-    /// On GPUs, all of them together.
-    pub device: u64,
-}
-
-impl Need {
-    /// On the host, if nobody else maps its files.
-    pub fn host(&self) -> u64 {
-        self.mapped.values().fold(self.own(), |sum, bytes| sum.saturating_add(*bytes))
-    }
-
-    /// On the host, without mapped files.
-    pub fn own(&self) -> u64 {
-        self.private.saturating_add(self.compute)
-    }
-
-    /// Of so many processes.
-    pub fn times(&self, count: u64) -> Self {
-        let times = |bytes: u64| bytes.saturating_mul(count);
-        Self {
-            mapped: self.mapped.clone(),
-            private: times(self.private),
-            compute: times(self.compute),
-            device: times(self.device),
-        }
-    }
-
-    /// What both take together, in one process.
-    pub fn with(mut self, other: Self) -> Self {
-        for (file, bytes) in other.mapped {
-            let mapped = self.mapped.entry(file).or_default();
-            *mapped = bytes.max(*mapped);
-        }
-        self.private = self.private.saturating_add(other.private);
-        self.compute = self.compute.saturating_add(other.compute);
-        self.device = self.device.saturating_add(other.device);
-        self
-    }
 }
 
 impl Estimate {
@@ -158,6 +108,8 @@ impl Estimate {
         // Logits twice: llama.cpp's and those that are sampled from.
         let sampled = facts.vocabulary.saturating_mul(2 * u64::from(plan.parallel.max(1)));
         Self {
+            context: u32::try_from(facts.context(plan)).unwrap_or(u32::MAX),
+            quantizes: (0..facts.layers).all(|layer| facts.quantizes(layer)),
             file: file.to_owned(),
             mmap: plan.mmap,
             input,
@@ -167,6 +119,11 @@ impl Estimate {
             compute: batch.saturating_mul(wide).saturating_add(sampled).saturating_mul(FLOAT),
             logits: facts.vocabulary.saturating_mul(batch * FLOAT),
         }
+    }
+
+    /// Layers that can be on a GPU, what comes behind the last one included.
+    pub fn layers(&self) -> u32 {
+        u32::try_from(self.layers.len() + 1).unwrap_or(u32::MAX)
     }
 
     /// What it takes where the last `gpu_layers` layers are on a GPU; -1: all, 0: none. One more than there are layers has
@@ -195,13 +152,8 @@ impl Estimate {
             if self.mmap { (host.all - host.repacked, host.repacked) } else { (0, host.all) };
         let private = self.process.saturating_add(copied).saturating_add(memory);
         let mapped = (mapped > 0).then(|| (self.file.clone(), mapped)).into_iter().collect();
-        Need { mapped, private, compute: self.compute, device }
+        Need { mapped, private, compute: self.compute, device, gpus: BTreeMap::new() }
     }
-}
-
-/// The layer that a tensor belongs to.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 fn weights(tensor: &Tensor) -> Weights {
@@ -211,189 +163,9 @@ fn weights(tensor: &Tensor) -> Weights {
     Weights { all, repacked: if is_copied { all } else { 0 } }
 }
 
-/// What the key/values say, and what of it is to be learned from the tensors.
-struct Facts<'a> {
-    header: &'a Header,
-    architecture: &'a str,
-    layers: usize,
-    embedding: u64,
-    feed_forward: u64,
-    vocabulary: u64,
-    trained: u64,
-    /// Layers with keys and values, and with a state.
-    attends: Vec<bool>,
-    recurs: Vec<bool>,
-}
-
-impl<'a> Facts<'a> {
-    fn new(header: &'a Header) -> Self {
-        let architecture = header.metadata.get("general.architecture").and_then(Value::as_str).unwrap_or("");
-        let rows = |name: &str| {
-            let tensor = header.tensors.iter().find(|tensor| tensor.name == name)?;
-            tensor.shape.get(1).copied()
-        };
-        let mut facts = Self {
-            header,
-            architecture,
-            layers: 0,
-            embedding: 0,
-            feed_forward: 0,
-            vocabulary: rows("token_embd.weight").unwrap_or(0),
-            trained: 0,
-            attends: Vec::new(),
-            recurs: Vec::new(),
-        };
-        let last = header.tensors.iter().filter_map(|tensor| layer_of(&tensor.name)).max();
-        // A file may claim any number; only layers that are there cost anything.
-        facts.layers = last.map_or(0, |last| (last + 1).min(header.tensors.len()));
-        facts.embedding = facts.number("embedding_length").unwrap_or(0);
-        facts.feed_forward =
-            (0..facts.layers).filter_map(|i| facts.at("feed_forward_length", i)).max().unwrap_or(0);
-        facts.trained = facts.number("context_length").unwrap_or(0);
-        facts.look_at_layers();
-        facts
-    }
-
-    /// What a layer keeps is known by what it computes with: no key says it for all architectures.
-    fn look_at_layers(&mut self) {
-        self.attends = vec![false; self.layers];
-        self.recurs = vec![false; self.layers];
-        let causal = self.value("attention.causal").and_then(Value::as_bool);
-        let keeps = causal.unwrap_or(!self.architecture.contains("bert"));
-        // The last layers of some (Gemma 3n) look at the keys and values of earlier ones.
-        let shared = self.number("attention.shared_kv_layers").unwrap_or(0);
-        let own = self.layers.saturating_sub(usize::try_from(shared).unwrap_or(usize::MAX));
-        for tensor in &self.header.tensors {
-            let Some(layer) = layer_of(&tensor.name).filter(|layer| *layer < self.layers) else { continue };
-            let Some(part) = tensor.name.splitn(3, '.').nth(2) else { continue };
-            let has_keys = ["attn_k.", "attn_qkv.", "attn_kv_a"].iter().any(|name| part.starts_with(name));
-            self.attends[layer] |= has_keys && keeps && layer < own;
-            self.recurs[layer] |= part.starts_with("ssm_") || part.starts_with("time_mix_");
-        }
-        for layer in 0..self.layers {
-            // Where a state takes the place of attention, its projections are called alike.
-            if self.recurs[layer] && self.at("attention.head_count_kv", layer) == Some(0) {
-                self.attends[layer] = false;
-            }
-        }
-        let interval = self.number("full_attention_interval").and_then(|every| usize::try_from(every).ok());
-        if let Some(every) = interval.filter(|every| *every > 0) {
-            self.attends.iter_mut().enumerate().for_each(|(i, attends)| *attends &= (i + 1) % every == 0);
-        }
-    }
-
-    fn value(&self, key: &str) -> Option<&'a Value> {
-        self.header.metadata.get(&format!("{}.{key}", self.architecture))
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        self.value(key)?.as_u64()
-    }
-
-    /// What the key says of a layer: one number for all, or one for each.
-    fn at(&self, key: &str, layer: usize) -> Option<u64> {
-        match self.value(key)? {
-            Value::Array(values) => values.get(layer)?.as_u64(),
-            value => value.as_u64(),
-        }
-    }
-
-    /// The context of a sequence, by the engine's rule.
-    fn context(&self, plan: &Plan) -> u64 {
-        let usual = if plan.completes { 4096 } else { 2048 };
-        let wanted = if plan.context == 0 { usual } else { plan.context.into() };
-        if self.trained == 0 { wanted } else { wanted.min(self.trained) }
-    }
-
-    /// Tokens in a step, by the engine's rule.
-    fn batch(&self, plan: &Plan) -> u32 {
-        let least = if plan.completes {
-            plan.parallel
-        } else {
-            u32::try_from(self.context(plan)).unwrap_or(u32::MAX)
-        };
-        plan.batch.max(least)
-    }
-
-    /// Streams of cells, and cells in each. Windows do not make them fewer: llama.cpp's `swa_full` is on, for only so can what a
-    /// slot holds be used again.
-    fn cells(&self, plan: &Plan) -> (u64, u64) {
-        let shares = plan.cells > 0 && !self.recurs.contains(&true);
-        let (streams, cells) = match (plan.completes, shares) {
-            (false, _) => (1, self.batch(plan).into()),
-            (true, true) => (1, plan.cells.into()),
-            (true, false) => (plan.parallel.max(1).into(), self.context(plan)),
-        };
-        (streams, cells.div_ceil(CELLS).saturating_mul(CELLS))
-    }
-
-    /// Bytes that a layer keeps of what it has read.
-    fn memory(&self, layer: usize, streams: u64, cells: u64, plan: &Plan) -> u64 {
-        let kept = if self.attends[layer] {
-            let cells = streams.saturating_mul(cells);
-            let [keys, values] =
-                [self.keys(layer), self.values(layer)].map(|row| quantized(row, plan.kv_type));
-            // There is one note for all layers.
-            let notes = cells.saturating_mul(CELL) / self.layers as u64;
-            keys.saturating_add(values).saturating_mul(cells).saturating_add(notes)
-        } else {
-            0
-        };
-        let sequences = u64::from(plan.parallel.max(1));
-        let state = if self.recurs[layer] { self.state().saturating_mul(FLOAT * sequences) } else { 0 };
-        kept.saturating_add(state)
-    }
-
-    fn heads(&self, layer: usize) -> u64 {
-        let all = self.at("attention.head_count", layer).unwrap_or(1).max(1);
-        self.at("attention.head_count_kv", layer).unwrap_or(all)
-    }
-
-    fn width(&self, key: &str, layer: usize) -> u64 {
-        let heads = self.at("attention.head_count", layer).unwrap_or(1).max(1);
-        self.number(key).unwrap_or(self.embedding / heads)
-    }
-
-    /// Numbers in the keys of a token.
-    fn keys(&self, layer: usize) -> u64 {
-        self.width("attention.key_length", layer).saturating_mul(self.heads(layer))
-    }
-
-    /// The same for values. Multi-head latent attention has them in the keys.
-    fn values(&self, layer: usize) -> u64 {
-        if self.number("attention.key_length_mla").is_some_and(|length| length > 0) {
-            return 0;
-        }
-        self.width("attention.value_length", layer).saturating_mul(self.heads(layer))
-    }
-
-    /// Numbers of the state of a sequence in a recurrent layer (llama.cpp's `n_embd_r` and `n_embd_s`).
-    fn state(&self) -> u64 {
-        let number = |key: &str| self.number(key).unwrap_or(0);
-        let wkv = number("wkv.head_size");
-        if wkv > 0 {
-            return self
-                .embedding
-                .saturating_mul(wkv.saturating_add(self.number("token_shift_count").unwrap_or(2)));
-        }
-        let (inner, state) = (number("ssm.inner_size"), number("ssm.state_size"));
-        let wide = inner.saturating_add(number("ssm.group_count").saturating_mul(2).saturating_mul(state));
-        let kernel = number("ssm.conv_kernel").saturating_sub(1);
-        kernel.saturating_mul(wide).saturating_add(state.saturating_mul(inner))
-    }
-}
-
-/// Bytes of a row of so many numbers.
-fn quantized(numbers: u64, kv_type: KvType) -> u64 {
-    match kv_type {
-        KvType::F16 => numbers.saturating_mul(2),
-        KvType::Q8_0 => numbers.div_ceil(32).saturating_mul(34),
-        KvType::Q4_0 => numbers.div_ceil(32).saturating_mul(18),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::facts::CELL;
     use super::*;
     use crate::gguf::writer::Writer;
     use crate::gguf::{self, Detail};
@@ -511,6 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn cells_are_quantised_where_heads_are_made_of_whole_blocks() {
+        let file = |width: u32| small("llama").u32("llama.attention.key_length", width);
+        let quantizes = |width| {
+            let file = file(width).u32("llama.attention.value_length", 64);
+            estimate(attention(file, 0, 64), &plan()).quantizes
+        };
+        assert!(quantizes(64) && !quantizes(80));
+        assert_eq!(estimate(half_a_billion(), &Plan { context: 0, ..plan() }).context, 4096);
+        assert_eq!(estimate(half_a_billion(), &plan()).layers(), 25);
+    }
+
+    #[test]
     fn heads_may_differ_by_layer() {
         let file = small("deci").u32s("deci.attention.head_count_kv", &[4, 2, 0]);
         let file = (0..3).fold(file, |file, layer| attention(file, layer, 64));
@@ -550,17 +334,6 @@ mod tests {
         assert_eq!(memory(&estimate(attention(encoder, 0, 64), &embeds)), [0]);
         let decoder = estimate(attention(small("llama"), 0, 64), &embeds);
         assert_eq!(memory(&decoder), [(2 * 64 * 2 + CELL) * 2048]);
-    }
-
-    #[test]
-    fn two_models_in_a_process_add_up_and_share_their_file() {
-        let need = |mapped: u64, private| Need {
-            mapped: BTreeMap::from([("/m".into(), mapped)]),
-            private,
-            ..Need::default()
-        };
-        assert_eq!(need(5, 1).with(need(7, 2)), need(7, 3));
-        assert_eq!(need(7, 3).host(), 10);
     }
 
     proptest::proptest! {

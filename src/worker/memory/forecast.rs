@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::room::{Limits, Occupant, Waiting, plan};
+use super::limits::Limits;
+use super::room::{Occupant, Waiting, plan};
 
 /// A model in memory, and when it will have left at the latest if another waits for its room; `None`: nobody knows, or never.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub fn room_in<K: Clone + PartialEq>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -60,9 +63,15 @@ mod tests {
 
     /// Until a model of so many bytes fits into ten.
     fn room(departures: &[Departure<u32>], bytes: u64) -> Option<u64> {
-        let waiting =
-            Waiting { key: 99, need: need(bytes), is_due: false, is_pressed: true, is_modest: false };
-        let limits = Limits { count: 9, budget: Some(10), room: None, device: None };
+        let waiting = Waiting {
+            key: 99,
+            needs: vec![need(bytes)],
+            before_eviction: 1,
+            is_due: false,
+            is_pressed: true,
+            is_modest: false,
+        };
+        let limits = Limits { count: 9, budget: Some(10), room: None, device: None, gpus: BTreeMap::new() };
         room_in(departures, &waiting, &limits).map(|wait| wait.as_secs())
     }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::estimate::Need;
 use super::foresight::Foresight;
+use super::need::Need;
+use crate::units::Indices;
 
 /// Entries that are kept; those that were measured last.
 const ENTRIES: usize = 1024;
@@ -44,6 +45,9 @@ pub struct Ledger {
     count: u64,
     /// Memory of all GPUs together, as far as a worker has told.
     devices: Option<u64>,
+    /// Of each, by number.
+    #[serde(default)]
+    gpus: BTreeMap<usize, u64>,
     /// Models that were in memory at the last shutdown, the most used first.
     hot: Vec<String>,
     /// When models are asked for.
@@ -58,6 +62,7 @@ impl Default for Ledger {
             entries: BTreeMap::new(),
             count: 0,
             devices: None,
+            gpus: BTreeMap::new(),
             hot: Vec::new(),
             foresight: Foresight::default(),
         }
@@ -141,9 +146,18 @@ impl Ledger {
         self.devices
     }
 
-    /// A worker has told how much the GPUs have.
-    pub fn set_devices(&mut self, total: u64) {
-        self.devices = Some(total);
+    /// Memory of the GPUs that are known.
+    pub fn gpus(&self) -> &BTreeMap<usize, u64> {
+        &self.gpus
+    }
+
+    /// A worker that sees these GPUs (`None`: all) has told how much each has.
+    pub fn set_gpus(&mut self, seen: Option<&Indices>, totals: impl Iterator<Item = u64>) {
+        match seen {
+            None => self.gpus = totals.enumerate().collect(),
+            Some(seen) => self.gpus.extend(seen.iter().zip(totals)),
+        }
+        self.devices = Some(self.gpus.values().sum());
     }
 
     /// Models that were in memory at the last shutdown, the most used first.
@@ -173,7 +187,7 @@ mod tests {
 
     fn need() -> Need {
         let mapped = BTreeMap::from([("/m".into(), 100 * MIB)]);
-        Need { mapped, private: 50 * MIB, compute: 10 * MIB, device: 0 }
+        Need { mapped, private: 50 * MIB, compute: 10 * MIB, ..Need::default() }
     }
 
     fn measured(ledger: &mut Ledger) {
@@ -221,6 +235,19 @@ mod tests {
         assert!(path.exists(), "another version's is left alone until it is written over");
         std::fs::write(&path, r#"{"version":1,"entries":{},"count":7,"devices":null,"hot":[]}"#).unwrap();
         assert_eq!(Ledger::load(&path), Ledger { count: 7, ..Ledger::default() }, "the one before is read");
+    }
+
+    #[test]
+    fn gpus_are_known_by_their_numbers_whichever_of_them_a_worker_sees() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.devices(), None);
+        ledger.set_gpus(Some(&"1".parse().unwrap()), [8].into_iter());
+        ledger.set_gpus(Some(&"3".parse().unwrap()), [6].into_iter());
+        assert_eq!((ledger.devices(), ledger.gpus()), (Some(14), &BTreeMap::from([(1, 8), (3, 6)])));
+        ledger.set_gpus(None, [9, 8].into_iter());
+        assert_eq!((ledger.devices(), ledger.gpus()), (Some(17), &BTreeMap::from([(0, 9), (1, 8)])));
+        ledger.set_gpus(None, std::iter::empty());
+        assert_eq!(ledger.devices(), Some(0));
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! The model cache: what models take of memory, measured or estimated, how much there is, and who leaves when it is short.
 //!
-//! `estimate` works out from a file's header what a worker will take, `weigh` reads the header, `ledger` remembers what it took in
-//! the end, `host` says how much there is; `room` decides from all that who comes, who leaves and who waits, by the `policy`, and
-//! `forecast` says how long that will take; `foresight` says what is likely to be asked for. All of it but `weigh`, `host` and the
-//! file of the ledger is pure. Residency asks; uses `gguf` and `library`.
+//! `estimate` works out from a file's header (`facts`) what a worker will take, its `need`, and `ladder` what it will take with less;
+//! `weigh` reads the header, `ledger` remembers what it took in the end. `host` says how much there is, `limits` how much of that may be
+//! taken; `room` decides from all that who comes, who leaves and who waits, by the `policy`, and `forecast` says how long that will take;
+//! `foresight` says what is likely to be asked for. All of it but `weigh`, `host` and the file of the ledger is pure. Residency asks; uses
+//! `gguf` and `library`.
 
 mod config;
 mod estimate;
+mod facts;
 mod forecast;
 mod foresight;
 mod host;
+mod ladder;
 mod ledger;
+mod limits;
+mod need;
 mod policy;
 mod room;
 mod weigh;
@@ -20,14 +25,16 @@ use std::time::Duration;
 use crate::units::share::Share;
 
 pub use config::MemoryConfig;
-pub use estimate::Need;
 pub use forecast::{Departure, remaining, room_in};
 pub use foresight::{Prediction, PreloadConfig};
 pub use host::Host;
+pub use ladder::Rung;
 pub use ledger::Ledger;
+pub use limits::Limits;
+pub use need::Need;
 pub use policy::{Clock, Cost, Policy, Record};
-pub use room::{Limits, Moves, Occupant, Refusal, Standing, Waiting, plan};
-pub use weigh::{Weight, weigh};
+pub use room::{Moves, Occupant, Refusal, Standing, Waiting, plan};
+pub use weigh::{Scale, Step, Weight, weigh};
 
 /// Whether there may be a GPU, as long as no worker has told.
 const MAY_HAVE_GPU: bool =
@@ -50,10 +57,12 @@ pub struct Memory {
 /// What a worker of a model claims.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// In the ledger.
-    pub key: String,
-    /// Of one worker.
-    pub need: Need,
+    /// Where the model stands: as configured, until there is no room for that.
+    pub step: Step,
+    /// All the rungs that it has, see [`Weight::steps`].
+    pub steps: Vec<Step>,
+    /// See [`Weight::before_eviction`].
+    pub before_eviction: usize,
     /// What loading it takes.
     pub load: Duration,
 }
@@ -75,15 +84,21 @@ impl Memory {
         Self::new(config, Ledger::default())
     }
 
+    /// By what models are weighed.
+    pub fn scale(&self) -> Scale {
+        let has_gpu = self.ledger.devices().map_or(MAY_HAVE_GPU, |bytes| bytes > 0);
+        Scale { ladder: self.config.ladder.clone(), has_gpu }
+    }
+
     /// What a worker of this weight will take, by what is known of its like.
     pub fn claim(&self, weight: Weight) -> Claim {
-        let Weight { key, host, split } = weight;
-        let has_gpu = self.ledger.devices().map_or(MAY_HAVE_GPU, |bytes| bytes > 0);
-        let need = self.ledger.correct(&key, if has_gpu { split } else { host });
-        let measured = self.load(&key);
-        let bytes = need.host().saturating_add(need.device);
+        let correct = |step: Step| Step { need: self.ledger.correct(&step.key, step.need), ..step };
+        let steps: Vec<_> = weight.steps.into_iter().map(correct).collect();
+        let step = steps.first().cloned().unwrap_or_default();
+        let bytes = step.need.host().saturating_add(step.need.device);
+        let measured = self.load(&step.key);
         let load = measured.unwrap_or_else(|| Duration::from_secs_f64(bytes as f64 / DISK as f64));
-        Claim { key, need, load }
+        Claim { step, steps, before_eviction: weight.before_eviction, load }
     }
 
     /// What loading was measured to take.
@@ -100,6 +115,8 @@ impl Memory {
     /// workers have already.
     pub fn limits(&self, count: usize, private: u64) -> Limits {
         let devices = self.ledger.devices().filter(|total| *total > 0);
+        let gpus = self.ledger.gpus().iter();
+        let of = |total: u64| self.config.devices.of(Some(total)).map(|limit| limit.min(total));
         let has_budget = self.config.budget != Share::Off;
         Limits {
             count,
@@ -109,6 +126,7 @@ impl Memory {
                 .filter(|_| has_budget)
                 .map(|host| host.available.saturating_add(private).saturating_sub(self.config.margin)),
             device: devices.and_then(|total| self.config.devices.of(Some(total))),
+            gpus: gpus.filter_map(|(gpu, total)| Some((*gpu, of(*total)?))).collect(),
         }
     }
 }

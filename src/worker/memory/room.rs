@@ -5,11 +5,12 @@
 //! and only if it then fits: nobody leaves in vain. Where that is not enough, and it has waited for long enough, models in use are
 //! hushed: they get no new requests, and leave when those that run have ended. Nobody who waits is overtaken by one who would need
 //! its room.
+//!
+//! A model that would not fit though all had left, or, once it has waited for long enough, beside what other processes take, comes on
+//! the first rung of its ladder that would. For the room of others it waits: it gets that in full.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use super::estimate::Need;
+use super::limits::{Limits, Total};
+use super::need::Need;
 use crate::units::size;
 
 /// A model in memory.
@@ -47,27 +48,16 @@ pub enum Standing {
 pub struct Waiting<K> {
     /// Which.
     pub key: K,
-    /// What its workers will take together.
-    pub need: Need,
+    /// What its workers will take together on each rung, the first as it is configured.
+    pub needs: Vec<Need>,
+    /// So many of them are tried before anybody has to leave.
+    pub before_eviction: usize,
     /// It has waited for as long as it may.
     pub is_due: bool,
     /// Memory ran out when it was loaded last, so all who can go have to.
     pub is_pressed: bool,
     /// Nobody has asked for it: it comes if there is room, and nobody leaves for it.
     pub is_modest: bool,
-}
-
-/// How much there may be in memory; `None`: anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Models.
-    pub count: usize,
-    /// Bytes on the host, by the config.
-    pub budget: Option<u64>,
-    /// Bytes on the host that other processes leave.
-    pub room: Option<u64>,
-    /// Bytes on GPUs.
-    pub device: Option<u64>,
 }
 
 /// Why a model cannot come.
@@ -82,74 +72,14 @@ pub enum Refusal {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moves<K> {
-    /// Fit.
-    pub start: Vec<K>,
+    /// Fit, each on this rung.
+    pub start: Vec<(K, usize)>,
     /// Are to leave.
     pub evict: Vec<K>,
     /// Are to get no new requests; all others are.
     pub hush: Vec<K>,
     /// Cannot come.
     pub refuse: Vec<(K, Refusal)>,
-}
-
-/// What several models take together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Total {
-    count: usize,
-    host: u64,
-    device: u64,
-}
-
-impl Total {
-    /// Files that several map count once.
-    fn of<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Self {
-        let mut total = Self::default();
-        let mut mapped: BTreeMap<&Path, u64> = BTreeMap::new();
-        for need in needs {
-            total.count += 1;
-            total.host = total.host.saturating_add(need.own());
-            total.device = total.device.saturating_add(need.device);
-            for (file, bytes) in &need.mapped {
-                let known = mapped.entry(file).or_default();
-                *known = (*known).max(*bytes);
-            }
-        }
-        total.host = mapped.values().fold(total.host, |sum, bytes| sum.saturating_add(*bytes));
-        total
-    }
-}
-
-impl Limits {
-    /// Whether so much can be there, whatever other processes do.
-    fn allows(&self, total: Total) -> bool {
-        let within = |bytes, limit: Option<u64>| limit.is_none_or(|limit| bytes <= limit);
-        total.count <= self.count && within(total.host, self.budget) && within(total.device, self.device)
-    }
-
-    /// Whether so much can be there now.
-    fn has_room(&self, total: Total) -> bool {
-        self.allows(total) && self.room.is_none_or(|room| total.host <= room)
-    }
-
-    /// Why `need` does not fit beside pinned models.
-    fn objection(&self, need: &Need, pinned: Total) -> String {
-        let single = Total::of([need]);
-        let (kind, needed, limit, taken) = match (self.budget, self.device) {
-            (Some(budget), _) if single.host.saturating_add(pinned.host) > budget => {
-                ("memory", single.host, budget, pinned.host)
-            }
-            (_, Some(device)) if single.device.saturating_add(pinned.device) > device => {
-                ("GPU memory", single.device, device, pinned.device)
-            }
-            _ => return "every place is taken by a pinned model".to_owned(),
-        };
-        let [needed, limit] = [needed, limit].map(size::rounded);
-        let beside = match taken {
-            0 => String::new(),
-            taken => format!(", of which pinned models take {}", size::rounded(taken)),
-        };
-        format!("it needs {needed} of {kind}, and the budget is {limit}{beside}")
-    }
 }
 
 /// Decides for those that wait, the first of whom came first.
@@ -181,25 +111,38 @@ struct Desk<'a, K> {
 
 impl<'a, K: Clone + PartialEq> Desk<'a, K> {
     fn serve(&mut self, waiting: &'a Waiting<K>) {
-        if let Some(refusal) = self.refusal(waiting) {
-            self.moves.refuse.push((waiting.key.clone(), refusal));
-            return;
-        }
+        let possible = match self.possible(waiting) {
+            Ok(rung) => rung,
+            Err(refusal) => {
+                self.moves.refuse.push((waiting.key.clone(), refusal));
+                return;
+            }
+        };
         if waiting.is_pressed {
             let idle = self.staying.iter().filter(|it| it.standing == Standing::Idle);
             idle.map(|it| it.key.clone()).collect::<Vec<_>>().into_iter().for_each(|key| self.evict(&key));
         }
-        let is_crowded = waiting.is_pressed && !self.leaving.is_empty();
-        let leaving = self.leaving.iter().map(|it| &it.need);
-        let all = self.with(&self.staying, &waiting.need, leaving);
-        if !is_crowded && self.limits.has_room(all) {
-            self.moves.start.push(waiting.key.clone());
-        } else if waiting.is_modest {
-            return;
-        } else {
-            self.make_room(waiting);
+        let rung = self.rung(waiting, possible);
+        let Some(need) = waiting.needs.get(rung.unwrap_or(possible)) else { return };
+        match rung {
+            Some(rung) => self.moves.start.push((waiting.key.clone(), rung)),
+            None if waiting.is_modest => return,
+            None => self.make_room(waiting, need),
         }
-        self.ahead.push(&waiting.need);
+        self.ahead.push(need);
+    }
+
+    /// Where it can start at once: on a rung before anybody has to leave, or on the one that is `possible` in any case.
+    fn rung(&self, waiting: &'a Waiting<K>, possible: usize) -> Option<usize> {
+        if waiting.is_pressed && !self.leaving.is_empty() {
+            return None;
+        }
+        let fits = |rung: &usize| {
+            let leaving = self.leaving.iter().map(|it| &it.need);
+            let need = waiting.needs.get(*rung);
+            need.is_some_and(|need| self.limits.has_room(&self.with(&self.staying, need, leaving)))
+        };
+        (0..waiting.before_eviction).chain([possible]).find(fits)
     }
 
     /// Everything that `staying` take, those served before, and `need`.
@@ -216,26 +159,32 @@ impl<'a, K: Clone + PartialEq> Desk<'a, K> {
         Total::of(staying.chain(self.ahead.iter().copied()).chain([need]).chain(more))
     }
 
-    fn refusal(&self, waiting: &Waiting<K>) -> Option<Refusal> {
+    /// The first rung on which it fits though only those stay that never go. Of what other processes take it is hoped, until it is due,
+    /// that they give it back.
+    fn possible(&self, waiting: &Waiting<K>) -> Result<usize, Refusal> {
         let pinned = self.staying.iter().filter(|it| it.standing == Standing::Pinned).map(|it| &it.need);
         let pinned: Vec<_> = pinned.collect();
-        let least = Total::of(pinned.iter().copied().chain([&waiting.need]));
-        if !self.limits.allows(least) {
-            let reason = self.limits.objection(&waiting.need, Total::of(pinned));
-            return Some(Refusal::Never(reason));
-        }
-        if !self.limits.has_room(least) && waiting.is_due {
-            let [needed, room] = [least.host, self.limits.room.unwrap_or(0)].map(size::rounded);
-            let reason = format!("it needs {needed} of memory, and other processes leave {room}");
-            return Some(Refusal::Later(reason));
-        }
-        None
+        let least = |need: &Need| Total::of(pinned.iter().copied().chain([need]));
+        let could = |need: &Need| match waiting.is_due {
+            true => self.limits.has_room(&least(need)),
+            false => self.limits.allows(&least(need)),
+        };
+        let (Some(last), found) = (waiting.needs.last(), waiting.needs.iter().position(could)) else {
+            return Ok(0);
+        };
+        found.ok_or_else(|| match waiting.needs.iter().rfind(|need| self.limits.allows(&least(need))) {
+            None => Refusal::Never(self.limits.objection(last, &Total::of(pinned.iter().copied()))),
+            Some(need) => {
+                let [needed, room] = [least(need).host, self.limits.room.unwrap_or(0)].map(size::rounded);
+                Refusal::Later(format!("it needs {needed} of memory, and other processes leave {room}"))
+            }
+        })
     }
 
     /// Tells as many to go as have to, unless it would not fit even then.
-    fn make_room(&mut self, waiting: &Waiting<K>) {
+    fn make_room(&mut self, waiting: &Waiting<K>, need: &Need) {
         let fits = |desk: &Self, staying: &[&Occupant<K>]| {
-            desk.limits.has_room(desk.with(staying, &waiting.need, std::iter::empty()))
+            desk.limits.has_room(&desk.with(staying, need, std::iter::empty()))
         };
         if fits(self, &self.staying) {
             // Those that are leaving are enough.
@@ -302,161 +251,4 @@ impl<'a, K: Clone + PartialEq> Desk<'a, K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use Standing::{Busy, Fixed, Hushed, Idle, Leaving, Pinned};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn need(bytes: u64) -> Need {
-        Need { private: bytes, ..Need::default() }
-    }
-
-    fn occupant(key: u32, bytes: u64, standing: Standing) -> Occupant<u32> {
-        Occupant { key, need: need(bytes), standing, worth: key.into() }
-    }
-
-    fn waits(key: u32, bytes: u64, is_due: bool) -> Waiting<u32> {
-        Waiting { key, need: need(bytes), is_due, is_pressed: false, is_modest: false }
-    }
-
-    const NONE: Vec<u32> = Vec::new();
-
-    /// Ten bytes, of which all are there.
-    fn limits() -> Limits {
-        Limits { count: 9, budget: Some(10), room: None, device: None }
-    }
-
-    /// Who starts, leaves and is hushed.
-    fn moves(occupants: &[Occupant<u32>], waiting: &[Waiting<u32>]) -> [Vec<u32>; 3] {
-        let Moves { start, evict, hush, refuse } = plan(occupants, waiting, &limits());
-        assert_eq!(refuse, []);
-        [start, evict, hush]
-    }
-
-    #[test]
-    fn what_fits_comes_and_nobody_leaves() {
-        let there = [occupant(1, 6, Idle)];
-        assert_eq!(moves(&there, &[waits(9, 4, false)]), [vec![9], NONE, NONE]);
-    }
-
-    #[test]
-    fn the_least_worth_leave_until_it_will_fit_and_it_comes_when_they_are_gone() {
-        let there = [occupant(1, 2, Idle), occupant(2, 4, Idle), occupant(3, 4, Idle)];
-        assert_eq!(moves(&there, &[waits(9, 6, false)]), [NONE, vec![1, 2], NONE]);
-        let there = [occupant(1, 2, Leaving), occupant(2, 4, Leaving), occupant(3, 4, Idle)];
-        assert_eq!(moves(&there, &[waits(9, 6, false)]), [NONE, NONE, NONE]);
-        assert_eq!(moves(&[occupant(3, 4, Idle)], &[waits(9, 6, false)]), [vec![9], NONE, NONE]);
-    }
-
-    #[test]
-    fn nobody_leaves_in_vain_or_without_need() {
-        let there = [occupant(1, 3, Idle), occupant(2, 6, Busy)];
-        assert_eq!(moves(&there, &[waits(9, 5, false)]), [NONE, NONE, NONE]);
-        let there = [occupant(1, 1, Idle), occupant(2, 8, Idle)];
-        assert_eq!(moves(&there, &[waits(9, 9, false)]), [NONE, vec![2], NONE], "1 can stay");
-    }
-
-    #[test]
-    fn those_in_use_are_hushed_for_who_has_waited_long_enough_and_stay_hushed() {
-        let there = [occupant(1, 6, Busy), occupant(2, 2, Fixed)];
-        assert_eq!(moves(&there, &[waits(9, 5, true)]), [NONE, NONE, vec![1]]);
-        let there = [occupant(3, 5, Hushed), occupant(1, 5, Busy)];
-        assert_eq!(moves(&there, &[waits(9, 5, true)]), [NONE, NONE, vec![3]]);
-        assert_eq!(moves(&there, &[]), [NONE, NONE, NONE], "who waited has left");
-    }
-
-    #[test]
-    fn who_came_first_is_not_overtaken_by_one_who_needs_its_room() {
-        let there = [occupant(1, 6, Busy)];
-        let line = [waits(8, 8, false), waits(9, 4, false)];
-        assert_eq!(moves(&there, &line), [NONE, NONE, NONE]);
-        let line = [waits(8, 6, false), waits(9, 4, false)];
-        assert_eq!(moves(&[], &line), [vec![8, 9], NONE, NONE]);
-    }
-
-    #[test]
-    fn for_what_nobody_asked_for_nobody_leaves() {
-        let modest = Waiting { is_modest: true, ..waits(9, 5, false) };
-        let line = [modest, waits(8, 4, false)];
-        assert_eq!(moves(&[occupant(1, 6, Idle)], &line), [vec![8], NONE, NONE]);
-        assert_eq!(moves(&[occupant(1, 1, Idle)], &line), [vec![9, 8], NONE, NONE]);
-    }
-
-    #[test]
-    fn after_memory_ran_out_all_who_can_go_have_to() {
-        let pressed = Waiting { is_pressed: true, ..waits(9, 1, false) };
-        let there = [occupant(1, 1, Idle), occupant(2, 1, Busy)];
-        assert_eq!(moves(&there, std::slice::from_ref(&pressed)), [NONE, vec![1], NONE]);
-        assert_eq!(moves(&there[1..], &[pressed]), [vec![9], NONE, NONE]);
-    }
-
-    #[test]
-    fn what_can_never_fit_is_told_the_numbers() {
-        const GIB: u64 = 1 << 30;
-        let there_is = Limits { count: 2, budget: Some(8 * GIB), room: Some(3 * GIB), device: Some(GIB) };
-        let refused = |occupants: &[Occupant<u32>], waiting: Waiting<u32>| {
-            plan(occupants, &[waiting], &there_is).refuse.pop().map(|(_, refusal)| refusal)
-        };
-        let never = |text: &str| Some(Refusal::Never(text.to_owned()));
-        let large = waits(9, 9 * GIB + GIB / 2, false);
-        assert_eq!(refused(&[], large), never("it needs 9.5 GiB of memory, and the budget is 8.0 GiB"));
-        assert_eq!(
-            refused(&[occupant(1, 6 * GIB, Pinned)], waits(9, 3 * GIB, false)),
-            never(
-                "it needs 3.0 GiB of memory, and the budget is 8.0 GiB, of which pinned models take 6.0 GiB"
-            )
-        );
-        let on_gpu = Waiting { need: Need { device: 2 * GIB, ..Need::default() }, ..waits(9, 0, false) };
-        assert_eq!(refused(&[], on_gpu), never("it needs 2.0 GiB of GPU memory, and the budget is 1.0 GiB"));
-        let pinned = [occupant(1, 0, Pinned), occupant(2, 0, Pinned)];
-        assert_eq!(refused(&pinned, waits(9, 0, false)), never("every place is taken by a pinned model"));
-        assert_eq!(refused(&[], waits(9, 4 * GIB, false)), None, "others may give it back");
-        let later = "it needs 4.0 GiB of memory, and other processes leave 3.0 GiB".to_owned();
-        assert_eq!(refused(&[], waits(9, 4 * GIB, true)), Some(Refusal::Later(later)));
-    }
-
-    #[test]
-    fn a_file_that_several_map_counts_once() {
-        let mapped = |bytes| Need { mapped: BTreeMap::from([("/m".into(), 8)]), ..need(bytes) };
-        let there = [Occupant { need: mapped(1), ..occupant(1, 0, Busy) }];
-        let waiting = [Waiting { need: mapped(1), ..waits(9, 0, false) }];
-        assert_eq!(moves(&there, &waiting), [vec![9], NONE, NONE]);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_there_the_limits_hold_and_who_must_stay_stays(
-            there in proptest::collection::vec((1..8_u64, 0..6_usize), 0..6), line in proptest::collection::vec((1..14_u64, any::<bool>(), any::<bool>()), 0..4),
-        ) {
-            let standings = [Leaving, Pinned, Fixed, Idle, Busy, Hushed];
-            let there: Vec<_> = (0_u32..).zip(there).map(|(key, (bytes, standing))| occupant(key, bytes, standings[standing])).collect();
-            let line: Vec<_> = (100_u32..).zip(line)
-                .map(|(key, (bytes, is_due, is_pressed))| Waiting { is_pressed, ..waits(key, bytes, is_due) }).collect();
-            let Moves { start, evict, hush, refuse } = plan(&there, &line, &limits());
-            let bytes_of = |key: &u32| line.iter().find(|it| it.key == *key).unwrap().need.private;
-            let standing = |key: &u32| there[*key as usize].standing;
-            if !start.is_empty() {
-                let taken = there.iter().map(|it| it.need.private).sum::<u64>() + start.iter().map(bytes_of).sum::<u64>();
-                prop_assert!(taken <= 10);
-            }
-            prop_assert!(evict.iter().all(|key| standing(key) == Idle));
-            prop_assert!(hush.iter().all(|key| matches!(standing(key), Busy | Hushed)));
-            prop_assert!(hush.is_empty() || line.iter().any(|it| it.is_due));
-            let pinned: u64 = there.iter().filter(|it| it.standing == Pinned).map(|it| it.need.private).sum();
-            for waiting in &line {
-                prop_assert_eq!(refuse.iter().any(|(key, _)| *key == waiting.key), pinned + waiting.need.private > 10);
-            }
-            // The first that can come at all and is due waits for nothing but what is on its way out or cannot go.
-            if let Some(first) = line.iter().find(|it| it.is_due && pinned + it.need.private <= 10) {
-                let is_first = line.iter().find(|it| pinned + it.need.private <= 10).is_some_and(|it| it.key == first.key);
-                let goes = |it: &&Occupant<u32>| it.standing == Leaving || evict.contains(&it.key) || hush.contains(&it.key);
-                let stays: u64 = there.iter().filter(|it| !goes(it)).map(|it| it.need.private).sum();
-                let must: u64 = there.iter().filter(|it| matches!(it.standing, Pinned | Fixed)).map(|it| it.need.private).sum();
-                if is_first && must + first.need.private <= 10 {
-                    prop_assert!(stays + first.need.private <= 10);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -74,11 +74,11 @@ impl Residency {
 
     /// Has those weighed that wait and were not.
     fn weigh(&mut self, now: Instant) {
-        let counts = self.memory.counts();
+        let (counts, scale) = (self.memory.counts(), self.memory.scale());
         for resident in self.residents.values_mut().filter(|resident| is_waiting(resident, now)) {
             let is_news = resident.stake.must_be_weighed(now);
             if is_news && counts {
-                self.out.push(Action::Weigh(Arc::clone(&resident.model)));
+                self.out.push(Action::Weigh(Arc::clone(&resident.model), scale.clone()));
             } else if is_news || resident.stake.weighed_by().is_some_and(|end| end <= now) {
                 resident.stake.weighed(None, &self.memory);
             }
@@ -131,12 +131,16 @@ impl Residency {
         let due = |resident: &Resident| {
             resident.wanted.and_then(|since| since.checked_add(self.memory.config.max_wait))
         };
-        let waiting = waiting.into_iter().map(|(key, resident)| Waiting {
-            key: *key,
-            need: resident.need().unwrap_or_default(),
-            is_due: due(resident).is_some_and(|due| due <= now),
-            is_pressed: resident.stake.is_pressed,
-            is_modest: resident.stake.is_warm && resident.holds == 0,
+        let waiting = waiting.into_iter().map(|(key, resident)| {
+            let (needs, before_eviction) = resident.needs();
+            Waiting {
+                key: *key,
+                needs,
+                before_eviction,
+                is_due: due(resident).is_some_and(|due| due <= now),
+                is_pressed: resident.stake.is_pressed,
+                is_modest: resident.stake.is_warm && resident.holds == 0,
+            }
         });
         waiting.collect()
     }
@@ -154,10 +158,11 @@ impl Residency {
                 resident.refuse(error(resident, refusal, eta), config, &mut self.out);
                 // One that is wanted all the same begins to wait anew.
                 resident.wanted = resident.wanted.map(|_| now);
-            } else if moves.start.contains(key) {
+            } else if let Some((_, rung)) = moves.start.iter().find(|(started, _)| started == key) {
                 if std::mem::take(&mut resident.stake.has_displaced) {
                     self.out.push(Action::Swapped(Arc::clone(&resident.model)));
                 }
+                resident.stake.stands_on(*rung);
                 resident.fill(&self.runtime, &mut self.incarnations, now, &mut self.out);
             } else if moves.evict.contains(key) {
                 let worth = resident.stake.worth(policy, resident.replicas.len(), now);

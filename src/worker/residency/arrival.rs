@@ -52,17 +52,18 @@ impl Residency {
 
     /// How long it takes until a model has room that is not there. `None`: it cannot be said, or it has its room and gets no requests.
     fn room_for(&self, key: u64, resident: &Resident, now: Instant) -> Option<Duration> {
-        let waiting = Waiting {
-            key,
-            need: resident.need().filter(|_| !resident.is_staying())?,
-            is_due: false,
-            is_pressed: false,
-            is_modest: false,
-        };
+        if resident.is_staying() || !resident.stake.is_weighed() {
+            return None;
+        }
+        let (needs, before_eviction) = resident.needs();
+        let waiting =
+            Waiting { key, needs, before_eviction, is_due: false, is_pressed: false, is_modest: false };
         let due = self.due(resident);
         let there = self.occupants(now).into_iter().map(|it| (self.leaves(&it, due, now), it));
         let ahead = self.waiting(now).into_iter().take_while(|it| it.key != key && !it.is_modest);
-        let ahead = ahead.map(|Waiting { key, need, .. }| {
+        let ahead = ahead.map(|Waiting { key, needs, .. }| {
+            // As it is configured: it may come with less.
+            let need = needs.into_iter().next().unwrap_or_default();
             (self.is_through(key, due), Occupant { key, need, standing: Standing::Busy, worth: 0.0 })
         });
         let departures = there.chain(ahead).map(|(leaves, occupant)| Departure {

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::generation::seam::{State, Vitals};
+use crate::generation::seam::{Cut, State, Vitals};
 use crate::library::Library;
 use crate::node::InFlight;
 use crate::units::share::Share;
 use crate::worker::action::{Ending, Eviction, Instruction, Start};
-use crate::worker::memory::{Host, Ledger, MemoryConfig, Need, Weight};
+use crate::worker::memory::{Host, Ledger, MemoryConfig, Need, Step, Weight};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -73,9 +73,17 @@ impl World {
     fn settle(&mut self) {
         for action in self.residency.settle(self.now) {
             match action {
-                Action::Weigh(model) => {
+                Action::Weigh(model, _) => {
                     let need = Need { private: self.sizes[model.name.as_str()], ..Need::default() };
-                    let weight = Weight { key: model.name.clone(), host: need.clone(), split: need };
+                    let key = model.name.clone();
+                    let half = Need { private: need.private / 2, ..Need::default() };
+                    let cut = Cut { parallel: Some(1), ..Cut::default() };
+                    let mut steps = vec![Step { key: key.clone(), need, ..Step::default() }];
+                    // Only this one can be cut.
+                    if key == "shrinks" {
+                        steps.push(Step { cut, key: format!("{key} cut"), need: half });
+                    }
+                    let weight = Weight { steps, before_eviction: 1 };
                     self.act(|residency, _| residency.weighed(&model, Some(weight)));
                 }
                 Action::Spawn(Start { node, .. }) => {
@@ -259,6 +267,30 @@ fn what_can_never_fit_is_refused_with_the_numbers() {
     world.hold("medium");
     assert!(matches!(world.failure("medium"), Some(Error::LoadFailed { .. })));
     assert_eq!(world.events(), "spawn pinned-0");
+}
+
+#[test]
+fn what_would_not_fit_comes_cut_and_its_node_says_so() {
+    let mut world = World::new(eager(), &[("a", 6), ("shrinks", 14)]);
+    world.hold("a").pass(SECOND).release("a").hold("shrinks").pass(SECOND);
+    assert_eq!(world.events(), "spawn a-0, evict a, spawn shrinks-0");
+    let node = Arc::clone(&world.nodes[&world.worker("shrinks")]);
+    assert_eq!((node.cut.to_string().as_str(), node.parallel), ("sequences=1", 1));
+    let shown = world.residency.footprints(world.now);
+    let shown = shown.iter().find(|it| it.model.name == "shrinks").unwrap();
+    assert_eq!((shown.cut, shown.need.as_ref().unwrap().private), (node.cut, 7));
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_by_one_that_is_cut_alike() {
+    let mut world = World::new(ten_bytes(), &[("shrinks", 14)]);
+    world.hold("shrinks").pass(SECOND);
+    let first = world.worker("shrinks");
+    world.act(|residency, now| residency.gone(first, exit(Ending::Killed, "killed"), now));
+    world.pass(SECOND);
+    let second = world.worker("shrinks");
+    assert_ne!(first, second);
+    assert_eq!(world.nodes[&second].cut, world.nodes[&first].cut);
 }
 
 #[test]

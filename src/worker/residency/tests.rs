@@ -54,7 +54,7 @@ impl Stage {
                 Action::Lost(_, ending, _) => format!("lost {}", ending.as_str()),
                 Action::Evicted(model, eviction) => format!("evict {} {}", model.name, eviction.as_str()),
                 Action::Loaded(..) | Action::LoadFailed(..) | Action::Snapshots(..) => continue,
-                Action::Weigh(_) | Action::Remember(_) | Action::Refused(..) => continue,
+                Action::Weigh(..) | Action::Remember(_) | Action::Refused(..) => continue,
                 Action::Progressed(..) | Action::Swapped(_) | Action::Expect(_) | Action::Preloaded(..) => {
                     continue;
                 }

@@ -21,8 +21,8 @@ impl Residency {
         self.is_tight = true;
         if self.memory.counts() && !did_count {
             // What came while bytes did not count was not weighed.
-            let live = self.residents.values().filter(|resident| resident.is_live());
-            self.out.extend(live.map(|resident| Action::Weigh(Arc::clone(&resident.model))));
+            let (live, scale) = (self.residents.values().filter(|it| it.is_live()), self.memory.scale());
+            self.out.extend(live.map(|it| Action::Weigh(Arc::clone(&it.model), scale.clone())));
         }
     }
 
@@ -33,7 +33,8 @@ impl Residency {
         }
         let nobody = Waiting {
             key: NOBODY,
-            need: Need::default(),
+            needs: vec![Need::default()],
+            before_eviction: 1,
             is_due: false,
             is_pressed: false,
             is_modest: false,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Residency;
 use crate::generation::Loading;
+use crate::generation::seam::Cut;
 use crate::library::Model;
 use crate::worker::memory::{Need, Policy, Standing};
 
@@ -24,6 +25,8 @@ pub struct Footprint {
     pub model: Arc<Model>,
     /// What its workers take together, by what was measured, else by estimate.
     pub need: Option<Need>,
+    /// What its workers do without.
+    pub cut: Cut,
     /// `resident`, `hushed`, `loading`, `waiting` or `leaving`.
     pub state: &'static str,
     /// How far it is, where it is on its way.
@@ -95,6 +98,7 @@ impl Residency {
                 Some(Footprint {
                     model: Arc::clone(&resident.model),
                     need: resident.need(),
+                    cut: resident.stake.cut(),
                     state,
                     loading: self.arrival(*key, resident, now),
                     load: resident.stake.load(),
