@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{MemoryConfig, Supervisor, WorkersConfig};
 use crate::error::Error;
+use crate::generation::LoadingState;
 use crate::library::{Library, Model};
 use crate::node::Pool;
 use crate::telemetry::Metrics;
@@ -195,6 +196,32 @@ async fn a_load_that_does_not_move_times_out() {
     let stage = Stage::new("stuck", config);
     assert_eq!(stage.ready().await, Err(Error::LoadTimeout { model: "m".to_owned() }));
     stage.end().await;
+}
+
+#[tokio::test]
+async fn a_load_is_told_while_it_lasts_and_what_has_happened_afterwards() {
+    let stuck = Stage::new("stuck", WorkersConfig::default());
+    assert_eq!(stuck.supervisor.loading(&stuck.model), None);
+    let (supervisor, model) = (Arc::clone(&stuck.supervisor), Arc::clone(&stuck.model));
+    let waiting = tokio::spawn(async move { supervisor.ready(&model).await });
+    let told = || stuck.supervisor.loading(&stuck.model).map(|loading| (loading.state, loading.progress));
+    until("half of it", || told() == Some((LoadingState::Loading, 0.5))).await;
+    let arriving: Vec<_> =
+        stuck.supervisor.arriving().into_iter().map(|(model, _)| model.name.clone()).collect();
+    assert_eq!(arriving, ["m"]);
+    waiting.abort();
+    stuck.end().await;
+
+    let slow = Stage::new("slow", WorkersConfig::default());
+    slow.ready().await.unwrap();
+    assert_eq!((slow.supervisor.loading(&slow.model), slow.supervisor.arriving().len()), (None, 0));
+    let events: Vec<_> = slow.supervisor.events(9).into_iter().map(|event| event.event).collect();
+    assert_eq!(
+        events,
+        ["ready", "loading", "loading", "loading", "load_begun"],
+        "the latest first, by quarters"
+    );
+    slow.end().await;
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(super) struct World {
     events: Vec<String>,
     evictions: Vec<Eviction>,
     spawned: usize,
-    swaps: usize,
+    pub(super) swaps: usize,
 }
 
 impl World {

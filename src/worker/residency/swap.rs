@@ -25,3 +25,48 @@ impl Residency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::worker::residency::crowded::{World, eager};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// These models in this order, each asked for and left alone.
+    fn visit(world: &mut World, names: &[&str]) {
+        for name in names {
+            world.hold(name).pass(SECOND).release(name);
+        }
+    }
+
+    #[test]
+    fn a_load_that_others_have_left_for_is_one_swap_however_many_they_were() {
+        let mut world = World::new(eager(), &[("a", 3), ("b", 3), ("c", 3), ("d", 7)]);
+        visit(&mut world, &["a", "b", "c"]);
+        assert_eq!(world.swaps, 0, "there was room");
+        visit(&mut world, &["d"]);
+        assert_eq!((world.swaps, world.events().matches("evict").count()), (1, 2));
+    }
+
+    #[test]
+    fn of_two_that_come_into_one_place_the_first_one_is_a_swap() {
+        let mut world = World::new(eager(), &[("a", 8), ("b", 3), ("c", 4)]);
+        visit(&mut world, &["a"]);
+        world.hold("b").hold("c").pass(SECOND);
+        assert_eq!((world.swaps, world.events().as_str()), (1, "spawn a-0, evict a, spawn b-0, spawn c-0"));
+    }
+
+    #[test]
+    fn what_leaves_because_its_time_is_over_makes_no_swap_nor_does_one_who_gives_up() {
+        let mut world = World::new(eager(), &[("a", 8), ("b", 8)]);
+        visit(&mut world, &["a"]);
+        world.pass(301 * SECOND);
+        world.hold("b").pass(SECOND);
+        assert_eq!((world.swaps, world.events().as_str()), (0, "spawn a-0, evict a, spawn b-0"));
+        world.release("b").hold("a").release("a").pass(SECOND);
+        visit(&mut world, &["b"]);
+        assert_eq!((world.swaps, world.events().as_str()), (0, "evict b, spawn b-0"));
+    }
+}
