@@ -46,10 +46,11 @@ fn each_replica_runs_on_the_cpus_that_it_was_given_and_says_so() {
         assert_eq!(vitals.binding.cpus.expect("a binding").to_string(), cpu.to_string());
         let settings = vitals.settings.expect("a model that generates");
         assert_eq!((settings.threads, settings.prefill_threads), (1, 1), "one per core that it has");
-        let listed = Request::get("/admin/v1/nodes").send(&server.admin).expect("an answer");
-        let listed: Value = listed.json().expect("JSON");
-        let nodes = listed["nodes"].as_array().expect("a list");
-        let node = nodes.iter().find(|node| node["name"] == name).expect("the worker");
+        // A worker is ready before the supervisor has seen that it is.
+        let node = until("the worker is listed", || {
+            let listed: Value = Request::get("/admin/v1/nodes").send(&server.admin).ok()?.json().ok()?;
+            listed["nodes"].as_array()?.iter().find(|node| node["name"] == name).cloned()
+        });
         assert_eq!(node["cpus"], cpu.to_string());
     }
 }

@@ -89,3 +89,19 @@ impl Xtc {
         (threshold <= 0.5).then_some(Self { probability, threshold })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether two requests are the same is asked with those filled in, so they have to be what is used here.
+    #[test]
+    fn what_is_not_said_means_the_standard_options() {
+        let silent = Options { seed: Some(1), ..Options::default() };
+        let with_dry = Options { dry_multiplier: Some(0.8), xtc_probability: Some(0.5), ..silent.clone() };
+        for said in [silent, with_dry] {
+            let filled_in = said.clone().or(&Options::standard());
+            assert_eq!(Settings::new(&said, 512), Settings::new(&filled_in, 512));
+        }
+    }
+}

@@ -4,10 +4,8 @@
 //! limit is a broken or hostile model file, which in nearly all cases is found when it is loaded.
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-
-use mimalloc::MiMalloc;
 
 /// What every allocation costs beside its bytes. So the limit holds the number of values as well, and with it how deep one may be
 /// nested, for dropping a nested list takes stack for each level.
@@ -37,7 +35,7 @@ pub fn limited<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The program's allocator, with an account of each thread.
+/// The system's allocator, with an account of each thread.
 struct Metered;
 
 #[global_allocator]
@@ -64,25 +62,25 @@ fn give_up() -> ! {
     }
 }
 
-// SAFETY: all memory is mimalloc's, asked with the caller's own arguments. The accounting neither allocates (it is a
+// SAFETY: all memory is the system allocator's, asked with the caller's own arguments. The accounting neither allocates (it is a
 // thread-local without a destructor, initialised when compiled) nor unwinds.
 unsafe impl GlobalAlloc for Metered {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         charge(layout.size() + OVERHEAD);
         // SAFETY: as the caller promises.
-        unsafe { MiMalloc.alloc(layout) }
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         charge(layout.size() + OVERHEAD);
         // SAFETY: as the caller promises.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         refund(layout.size() + OVERHEAD);
         // SAFETY: as the caller promises.
-        unsafe { MiMalloc.dealloc(pointer, layout) }
+        unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
@@ -91,6 +89,6 @@ unsafe impl GlobalAlloc for Metered {
             None => refund(layout.size() - size),
         }
         // SAFETY: as the caller promises.
-        unsafe { MiMalloc.realloc(pointer, layout, size) }
+        unsafe { System.realloc(pointer, layout, size) }
     }
 }
