@@ -110,48 +110,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cache::{Responses, Vectors};
-    use crate::dispatch::Parts;
+    use crate::cache::CacheConfig;
+    use crate::dispatch::testing;
     use crate::library::{Library, ModelConfig};
-    use crate::node::{NodeConfig, Pool, Via};
+    use crate::node::Via;
     use crate::telemetry::Metrics;
-    use crate::worker::Supervisor;
 
     /// The embedded model as `Small` with the alias `tiny`, and one node that serves `served`.
     fn dispatch(dir: &std::path::Path, served: &[&str]) -> Dispatch {
         let small: Value = json!({"path": "builtin:demo", "aliases": ["tiny"], "parallel": 1});
         let small = serde_json::from_value(small).unwrap();
-        let library = Arc::new(Library::open([("Small".to_owned(), small)], dir));
+        let library = Library::open([("Small".to_owned(), small)], dir);
         let node = json!({"name": "box", "url": "unix:/box", "models": served, "max_in_flight": usize::MAX});
-        let node: NodeConfig = serde_json::from_value(node).unwrap();
-        let (pool, metrics) = (Arc::new(Pool::default()), Arc::new(Metrics::new().unwrap()));
-        let remote = Arc::new(Node::remote(&node).unwrap());
-        for model in &node.models.0 {
-            pool.add(&library.canonical(&model.name), Arc::clone(&remote));
-        }
-        let supervisor = Arc::new(Supervisor::new(
-            Default::default(),
-            Default::default(),
-            Arc::clone(&library),
-            Arc::clone(&pool),
-            Arc::clone(&metrics),
-            "/bin/false".into(),
-            dir.to_owned(),
-        ));
-        Dispatch::new(Parts {
-            library,
-            supervisor,
-            pool,
-            routing: Default::default(),
-            breaker: Default::default(),
-            queue: Default::default(),
-            retry: Default::default(),
-            coalesce: Default::default(),
-            responses: Arc::new(Responses::new(&Default::default(), None, &metrics).unwrap()),
-            vectors: Arc::new(Vectors::new(&Default::default(), Arc::clone(&metrics))),
-            upstream: Default::default(),
-            metrics,
-        })
+        testing::dispatch(library, node, &CacheConfig::default(), dir, &Arc::new(Metrics::new().unwrap()))
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let config: CacheConfig = serde_json::from_value(cache).unwrap();
-        let dispatch = dispatch(&url, &config, dir.path(), &metrics);
+        let node = json!({ "name": "box", "url": url, "protocol": "ollama", "models": ["m", "e"], "max_in_flight": 2 });
+        let library = Library::open([], dir.path());
+        let dispatch = Arc::new(dispatch(library, node, &config, dir.path(), &metrics));
         Self { dispatch, metrics, asked, _dir: dir }
     }
 
@@ -82,11 +84,15 @@ impl Bench {
     }
 }
 
-fn dispatch(url: &str, cache: &CacheConfig, dir: &Path, metrics: &Arc<Metrics>) -> Arc<Dispatch> {
-    let library = Arc::new(Library::open([], dir));
-    let pool = Arc::new(Pool::default());
-    let node =
-        json!({ "name": "box", "url": url, "protocol": "ollama", "models": ["m", "e"], "max_in_flight": 2 });
+/// A dispatch over the models of `library` and one node.
+pub(super) fn dispatch(
+    library: Library,
+    node: Value,
+    cache: &CacheConfig,
+    dir: &Path,
+    metrics: &Arc<Metrics>,
+) -> Dispatch {
+    let (library, pool) = (Arc::new(library), Arc::new(Pool::default()));
     let node: NodeConfig = serde_json::from_value(node).unwrap();
     let remote = Arc::new(Node::remote(&node).unwrap());
     for model in &node.models.0 {
@@ -104,7 +110,7 @@ fn dispatch(url: &str, cache: &CacheConfig, dir: &Path, metrics: &Arc<Metrics>) 
     let responses = Responses::new(&cache.responses, None, metrics).unwrap();
     responses.likeness.configure(&cache.semantic);
     responses.prefetch.configure(&cache.prefetch);
-    Arc::new(Dispatch::new(Parts {
+    Dispatch::new(Parts {
         library,
         supervisor,
         pool,
@@ -117,7 +123,7 @@ fn dispatch(url: &str, cache: &CacheConfig, dir: &Path, metrics: &Arc<Metrics>) 
         vectors: Arc::new(Vectors::new(&cache.embeddings, Arc::clone(metrics))),
         upstream: Default::default(),
         metrics: Arc::clone(metrics),
-    }))
+    })
 }
 
 /// A node that speaks Ollama's API: it answers every chat in the same words, and texts lie as close to each other as they have words in common.
