@@ -183,14 +183,17 @@ impl Responses {
     /// Does what was put off, also that of `vectors`, now and then; never ends.
     pub async fn tend(&self, vectors: &Vectors) -> Infallible {
         loop {
-            let tiers = self.tiers.load_full();
-            tiers.memory.tend();
+            // Not all tiers: whoever drops them last waits for their disk.
+            let shared = {
+                let tiers = self.tiers.load();
+                tiers.memory.tend();
+                tiers.shared.clone()
+            };
             vectors.tend();
             self.prefetch.tend();
-            if let Some(shared) = &tiers.shared {
+            if let Some(shared) = shared {
                 shared.tend().await;
             }
-            drop(tiers);
             tokio::time::sleep(TEND).await;
         }
     }

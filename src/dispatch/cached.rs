@@ -118,7 +118,11 @@ impl Dispatch {
                 }
             }
             if self.responses.likeness.is_on() {
-                match Box::pin(self.liken(target, &claim, &generation, keeping, writer)).await {
+                let likened = tokio::select! {
+                    likened = Box::pin(self.liken(target, &claim, &generation, keeping, writer)) => likened,
+                    never = held(lease.as_ref()) => match never {},
+                };
+                match likened {
                     Likened::Answered => return Ok(()),
                     Likened::Not(asked) => question = asked,
                 }

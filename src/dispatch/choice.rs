@@ -165,14 +165,16 @@ fn candidate(node: &Node, model: &str, share: f64, now: Instant) -> Candidate {
             kv: signal.kv.map(|part| part as f32),
             queue: signal.queue.map(|count| count as f32),
         };
-        let is_absent = |resident: &Vec<Resident>| {
-            node.named(model, |theirs| resident.iter().all(|resident| resident.name != theirs))
-        };
-        if signal.resident.as_ref().is_some_and(is_absent) {
+        if is_absent(node, model, signal.resident.as_deref()) {
             candidate.residency = Residency::Loads(LOAD);
         }
     });
     candidate
+}
+
+/// Whether a node that says what it has in memory does not have this model there.
+pub(super) fn is_absent(node: &Node, model: &str, resident: Option<&[Resident]>) -> bool {
+    resident.is_some_and(|resident| node.named(model, |theirs| resident.iter().all(|it| it.name != theirs)))
 }
 
 impl Choice {

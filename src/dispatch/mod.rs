@@ -245,7 +245,10 @@ impl Dispatch {
     /// Answers a request in a task of its own.
     fn take_off(self: &Arc<Self>, request: Request, keeping: Option<Arc<Keeping>>, writer: Writer) {
         let Request { target, claim, generation } = request;
-        let hold = target.model.as_ref().map(|model| self.supervisor.hold(model, None));
+        let hold = target.model.as_ref().map(|model| match claim.is_expected {
+            true => self.supervisor.hold_unasked(model),
+            false => self.supervisor.hold(model, None),
+        });
         let dispatch = Arc::clone(self);
         self.flights.spawn(async move {
             let _hold = hold;

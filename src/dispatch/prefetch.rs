@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::cached::Keeping;
+use super::choice::is_absent;
 use super::share::Request;
 use super::{Claim, Dispatch, Target};
 use crate::cache::{Client, Remembered};
 use crate::generation::Priority;
+use crate::node::Node;
 
 impl Dispatch {
     /// Learns from a request whose answer may be kept, and sees to what is expected after it.
     pub(super) fn foresee(self: &Arc<Self>, request: &Request, keeping: &Keeping, is_hit: bool) {
         let prefetch = &self.responses.prefetch;
-        if !prefetch.is_on() || request.claim.is_expected {
+        // What comes through another Arriero is that one's to expect.
+        if !prefetch.is_on() || request.claim.is_expected || !request.claim.via.is_empty() {
             return;
         }
         let key = keeping.identity.key();
@@ -54,8 +57,12 @@ impl Dispatch {
         if tokio::time::timeout(prefetch.config().window, gate.idle()).await.is_err() {
             return;
         }
-        // Meanwhile its client may have asked for it, or the model left memory, which is not loaded for a guess.
-        if self.responses.is_in_memory(&identity) || self.nodes_of(&request.target).is_empty() {
+        // Meanwhile its client may have asked for it, or the model left memory, which is not loaded for a guess; as far as a node tells.
+        let (name, now) = (&request.target.name, Instant::now());
+        let has_it = |node: &Arc<Node>| {
+            !node.signal(now, |signal| is_absent(node, name, signal.resident.as_deref())).unwrap_or(false)
+        };
+        if self.responses.is_in_memory(&identity) || !self.nodes_of(&request.target).iter().any(has_it) {
             return;
         }
         let Some(_running) = prefetch.run() else { return };

@@ -131,8 +131,7 @@ impl Dispatch {
     /// The question of a request, as it is compared, in its frame: the identity of the same request without it.
     fn asked(&self, request: &Request) -> Option<Asked> {
         let legible = self.responses.likeness.read(request.generation.question()?)?;
-        let frame =
-            self.identity_of(Request { generation: request.generation.asking(""), ..request.clone() })?;
+        let frame = self.identity_of(asking(request, ""))?;
         Some(legible.within(frame.key()))
     }
 
@@ -150,8 +149,7 @@ impl Dispatch {
     ) -> Option<(Alike, Arc<Entry>)> {
         let Question { request, asked, from, .. } = question;
         let alike = self.responses.likeness.find(asked, point, *from)?;
-        let other = Request { generation: request.generation.asking(&alike.text), ..request.clone() };
-        let identity = self.identity_of(other)?;
+        let identity = self.identity_of(asking(request, &alike.text))?;
         let wanted = Wanted { identity: &identity, ..keeping.wanted() };
         let entry = match self.responses.memory(&wanted) {
             Some(entry) => Some(entry),
@@ -206,6 +204,11 @@ impl Dispatch {
         let similarity = f64::from(alike.similarity);
         self.metrics.semantic_similarity.with_label_values(&[result]).observe(similarity);
     }
+}
+
+/// The same request with another question.
+fn asking(Request { target, claim, generation }: &Request, text: &str) -> Request {
+    Request { target: target.clone(), claim: claim.clone(), generation: generation.asking(text) }
 }
 
 #[cfg(test)]

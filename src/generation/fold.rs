@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::{Format, Generation, Input, Message, Options};
+use super::{Format, Generation, Input, Message, Options, Priority};
 
 /// The folds, each on or off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +58,12 @@ impl FoldConfig {
         let options = std::mem::replace(&mut generation.options, options);
         // Where only own workers answer, they mean nothing.
         let unknown = defaults.and_then(|_| generation.unknown.take());
+        let priority = std::mem::replace(&mut generation.priority, Priority::NORMAL);
         let seen = match self.rewrites() {
             true => look(&self.rewritten(generation.clone())),
             false => look(generation),
         };
-        generation.options = options;
+        (generation.options, generation.priority) = (options, priority);
         generation.unknown = generation.unknown.take().or(unknown);
         seen
     }

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use ahash::RandomState;
+/// Why there is no identity: never for what a dialect has parsed.
+pub use rmp_serde::encode::Error as NotWritten;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -26,9 +28,6 @@ struct Canonical {
 
 /// Differs from process to process, so that nobody can prepare requests whose hashes are equal.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// Why there is no identity: never for what a dialect has parsed.
-pub use rmp_serde::encode::Error as NotWritten;
 
 /// SHA-256 over canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -37,12 +37,9 @@ pub(super) fn decorate(
         if let Some(rung) = route.rung() {
             head.insert_header("X-Arriero-Rung", rung)?;
         }
-        match route.similarity {
-            None => head.insert_header("X-Arriero-Cache", ctx.source.as_str())?,
-            Some(similarity) => {
-                let how = format!("{}; similarity={similarity:.3}", ctx.source.as_str());
-                head.insert_header("X-Arriero-Cache", how)?;
-            }
+        head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
+        if let Some(similarity) = route.similarity {
+            head.insert_header("X-Arriero-Similarity", format!("{similarity:.3}"))?;
         }
         head.insert_header("X-Arriero-Attempts", route.attempts)?;
         head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;

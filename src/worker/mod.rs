@@ -82,11 +82,13 @@ pub struct Loaded {
 pub struct Hold {
     shared: Arc<Shared>,
     model: Arc<Model>,
+    /// Somebody has asked for it.
+    is_use: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.shared.update(|residency, now| residency.release(&self.model, now));
+        self.shared.update(|residency, now| residency.release(&self.model, self.is_use, now));
     }
 }
 
@@ -166,7 +168,13 @@ impl Supervisor {
             residency.asked(model, now);
             residency.hold(model, keep_alive);
         });
-        Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model) }
+        Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model), is_use: true }
+    }
+
+    /// The same for work that nobody has asked for, which is no use of the model.
+    pub fn hold_unasked(&self, model: &Arc<Model>) -> Hold {
+        self.shared.update(|residency, _| residency.hold(model, None));
+        Hold { shared: Arc::clone(&self.shared), model: Arc::clone(model), is_use: false }
     }
 
     /// Waits until the pool has at least one ready node for the model, loading it if need be. One load serves any number

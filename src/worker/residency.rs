@@ -88,6 +88,13 @@ impl Residency {
             let model = Arc::clone(renewed.unwrap_or(&resident.model));
             resident.renew(&model, &before, &self.config);
         }
+        self.unweigh();
+    }
+
+    /// Has those weighed anew that are not in memory: how they may be made to fit has changed.
+    fn unweigh(&mut self) {
+        let absent = self.residents.values_mut().filter(|resident| !resident.is_live());
+        absent.for_each(|resident| resident.stake.unweigh());
     }
 
     /// Its last load failed.
@@ -120,11 +127,11 @@ impl Residency {
         }
     }
 
-    /// One request less.
-    pub(super) fn release(&mut self, model: &Arc<Model>, now: Instant) {
+    /// One request less; `was_use`: somebody had asked for it.
+    pub(super) fn release(&mut self, model: &Arc<Model>, was_use: bool, now: Instant) {
         let key = model.edition();
         if let Some(resident) = self.residents.get_mut(&key) {
-            resident.release(&self.memory, now);
+            resident.release(was_use, &self.memory, now);
         }
     }
 

@@ -200,10 +200,14 @@ impl Resident {
         relevant.filter_map(|replica| replica.next_wake(config.load_timeout)).chain(expiry)
     }
 
-    pub(super) fn release(&mut self, memory: &Memory, now: Instant) {
+    pub(super) fn release(&mut self, was_use: bool, memory: &Memory, now: Instant) {
         self.holds = self.holds.saturating_sub(1);
-        self.stake.used(memory.clock, now);
-        self.idle_since = Some(now);
+        if was_use {
+            self.stake.used(memory.clock, now);
+            self.idle_since = Some(now);
+        } else {
+            self.idle_since.get_or_insert(now);
+        }
     }
 
     /// Leaves memory once it is idle, or after `least`, if it is there or on its way.
@@ -308,6 +312,10 @@ impl Resident {
         self.stake.is_pressed |= was_loading && matches!(fall, Fall::Died { .. });
         if !self.is_live() {
             self.stake.gone();
+            if self.stake.is_pressed && self.stake.is_warm && self.holds == 0 {
+                // Others would have to leave, and nobody asks for it.
+                self.forget(config);
+            }
         }
         match fall {
             Fall::Planned => {}
@@ -335,7 +343,8 @@ impl Resident {
 
     /// The same, of what stands against loading it; into the log once.
     pub(super) fn refuse(&mut self, error: Error, config: &WorkersConfig, out: &mut Vec<Action>) {
-        if self.error.as_ref() != Some(&error) {
+        // When it is likely to have room is no news.
+        if self.error.as_ref().map(Error::to_string) != Some(error.to_string()) {
             out.push(Action::Refused(Arc::clone(&self.model), error.clone()));
         }
         self.fail_with(error, config);

@@ -66,7 +66,19 @@ impl Stake {
     /// It weighs so much. What cannot be weighed claims nothing: loading it will say what is wrong.
     pub(super) fn weighed(&mut self, weight: Option<Weight>, memory: &Memory) {
         self.weighing = None;
-        self.claim = Some(memory.claim(weight.unwrap_or_default()));
+        let cut = self.cut();
+        let mut claim = memory.claim(weight.unwrap_or_default());
+        // One that is in memory already stands where it stands.
+        if let Some(step) = claim.steps.iter().find(|step| step.cut == cut) {
+            claim.step = step.clone();
+        }
+        self.claim = Some(claim);
+    }
+
+    /// What it weighs is to be found out anew: by what is done so that it fits, or by what that may be, it is another matter now.
+    pub(super) fn unweigh(&mut self) {
+        self.claim = None;
+        self.weighing = None;
     }
 
     /// A request that used it has ended.

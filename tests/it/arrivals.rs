@@ -42,7 +42,8 @@ fn who_gives_up_waiting_for_a_model_is_told_how_far_it_is_in_every_api() {
         server.send(&Request::post(path, &body).header("X-Request-Timeout-Ms", patience))
     };
     for path in ["/api/chat", "/v1/chat/completions"] {
-        let answer = ask(path, "500");
+        // Long enough for the header of the file to be read.
+        let answer = ask(path, "3000");
         assert_eq!(answer.status, 504);
         let wait: u32 = answer.header("retry-after").expect("a time").parse().expect("a number");
         let body = answer.json().expect("JSON");

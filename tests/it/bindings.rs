@@ -8,18 +8,19 @@ use serde_json::{Value, json};
 use crate::harness::{Server, Worker, until};
 use crate::http::Request;
 
-/// The CPUs that a process or thread may run on, by its folder in `/proc`.
-fn allowed(folder: &str) -> Indices {
-    let status = fs::read_to_string(format!("{folder}/status")).expect("a process that runs");
+/// The CPUs that a process or thread may run on, by its folder in `/proc`; `None`: it has ended.
+fn allowed(folder: &str) -> Option<Indices> {
+    let status = fs::read_to_string(format!("{folder}/status")).ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.and_then(|list| list.parse().ok()).expect("a list of CPUs")
+    Some(list.and_then(|list| list.trim().parse().ok()).expect("a list of CPUs"))
 }
 
 /// Those of all threads of a worker, each once.
 fn allowed_to(worker: &Worker) -> Vec<String> {
     let folder = format!("/proc/{}/task", worker.pid);
     let threads = fs::read_dir(folder).expect("threads").flatten();
-    let mut lists: Vec<_> = threads.map(|it| allowed(&it.path().display().to_string()).to_string()).collect();
+    let lists = threads.filter_map(|it| allowed(&it.path().display().to_string()));
+    let mut lists: Vec<_> = lists.map(|list| list.to_string()).collect();
     lists.sort();
     lists.dedup();
     lists
@@ -33,7 +34,7 @@ fn demo(cpus: &[usize]) -> Server {
 
 #[test]
 fn each_replica_runs_on_the_cpus_that_it_was_given_and_says_so() {
-    let own: Vec<usize> = allowed("/proc/self").iter().collect();
+    let own: Vec<usize> = allowed("/proc/self").expect("this process").iter().collect();
     let (first, last) = (own[0], own[own.len() - 1]);
     let server = demo(&[first, last]);
     for (name, cpu) in [("demo-0", first), ("demo-1", last)] {

@@ -56,7 +56,9 @@ fn a_similar_question_gets_the_answer_and_says_so() {
     assert_eq!(source(&first), "miss");
     until_known(&server, 1.0);
     let similar = server.send(&ask(SIMILAR));
-    assert!(source(&similar).starts_with("semantic; similarity=0."), "{}", source(&similar));
+    assert_eq!(source(&similar), "semantic");
+    let similarity: f64 = similar.header("x-arriero-similarity").expect("it").parse().expect("a number");
+    assert!((0.5..1.0).contains(&similarity), "{similarity}");
     assert!(similar.header("age").is_some());
     assert_eq!(text(similar), text(first));
     assert_eq!(lab.asked(), 1);
@@ -102,13 +104,13 @@ fn in_shadow_it_is_only_counted() {
 #[test]
 fn an_embedding_model_that_hangs_holds_up_nobody_for_long() {
     let (lab, embedder) = (Lab::start(Api::Ollama, Fault::None), Lab::start(Api::Ollama, Fault::Stalls));
-    let server = front(&lab, &embedder, "mode: on, deadline: 100ms");
+    let server = front(&lab, &embedder, "mode: on, deadline: 1s");
     let from = Instant::now();
     for number in 0..40 {
         let question = format!("What is the meaning of the word {number}?");
         assert_eq!(source(&server.send(&ask(&question))), "miss");
     }
-    // Three of them have waited, then a trial every five seconds.
-    assert!(from.elapsed() < Duration::from_secs(4), "{:?}", from.elapsed());
+    // Three of them have waited, then a trial every five seconds; all would have waited for 40 s.
+    assert!(from.elapsed() < Duration::from_secs(20), "{:?}", from.elapsed());
     assert_eq!(server.metric("arriero_semantic_requests_total", "result=\"failed\""), 40.0);
 }

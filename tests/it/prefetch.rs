@@ -26,7 +26,7 @@ fn counted(server: &Server, result: &str) -> f64 {
 #[test]
 fn what_has_come_twice_after_a_request_is_computed_after_it() {
     let lab = Lab::start(Api::Ollama, Fault::None);
-    // Answers expire at once, so that what is expected is not kept any more.
+    // Answers expire soon, so that what is expected is not kept any more.
     let server = Server::start(&format!(
         "nodes: [{}]\ncache: {{ responses: {{ ttl: 3s }}, prefetch: {{ enabled: true }} }}",
         lab.entry("box")

@@ -8,18 +8,20 @@
 /// they are no names.
 const COMMON: &[&str] = &[
     "a", "about", "also", "am", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could",
-    "define", "describe", "did", "do", "does", "explain", "for", "from", "get", "give", "had", "has", "have",
-    "he", "hello", "help", "her", "hi", "his", "how", "i", "i'd", "i'm", "i've", "if", "in", "into", "is",
-    "it", "it's", "its", "let", "list", "make", "may", "me", "might", "must", "my", "name", "need", "of",
-    "on", "our", "out", "please", "shall", "she", "should", "show", "so", "some", "tell", "than", "that",
-    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "us", "want", "was",
-    "we", "were", "what", "what's", "which", "will", "with", "would", "write", "you", "your",
+    "define", "describe", "did", "do", "does", "explain", "for", "get", "give", "had", "has", "have", "he",
+    "hello", "help", "her", "hi", "his", "how", "i", "i'd", "i'm", "i've", "if", "in", "into", "is", "it",
+    "it's", "its", "let", "list", "make", "may", "me", "might", "my", "name", "need", "of", "on", "our",
+    "please", "shall", "she", "should", "show", "so", "some", "tell", "than", "that", "the", "their", "them",
+    "then", "there", "these", "they", "this", "those", "to", "us", "want", "was", "we", "were", "what",
+    "what's", "which", "will", "with", "would", "write", "you", "your",
 ];
 
 /// Words that change the answer: negations (those of some other languages too), numbers, comparisons, times, who, when, where and why.
 const TELLING: &[&str] = &[
     "above",
+    "add",
     "after",
+    "against",
     "all",
     "always",
     "any",
@@ -30,7 +32,9 @@ const TELLING: &[&str] = &[
     "best",
     "billion",
     "both",
+    "buy",
     "cannot",
+    "close",
     "cold",
     "decrease",
     "disable",
@@ -41,17 +45,20 @@ const TELLING: &[&str] = &[
     "enable",
     "every",
     "except",
+    "false",
     "few",
     "fewer",
     "first",
     "five",
     "former",
     "four",
+    "from",
     "half",
     "highest",
     "hot",
     "hundred",
     "increase",
+    "install",
     "jamais",
     "kein",
     "keine",
@@ -62,6 +69,7 @@ const TELLING: &[&str] = &[
     "latest",
     "latter",
     "least",
+    "left",
     "less",
     "longer",
     "lower",
@@ -73,6 +81,7 @@ const TELLING: &[&str] = &[
     "minimum",
     "more",
     "most",
+    "must",
     "nada",
     "nadie",
     "ne",
@@ -102,13 +111,18 @@ const TELLING: &[&str] = &[
     "once",
     "one",
     "only",
+    "open",
     "or",
+    "out",
     "over",
     "pas",
     "previous",
+    "remove",
     "rien",
+    "right",
     "sans",
     "second",
+    "sell",
     "sem",
     "seven",
     "shortest",
@@ -116,15 +130,19 @@ const TELLING: &[&str] = &[
     "since",
     "six",
     "smallest",
+    "start",
+    "stop",
     "ten",
     "third",
     "thousand",
     "three",
     "today",
     "tomorrow",
+    "true",
     "twice",
     "two",
     "under",
+    "uninstall",
     "unless",
     "until",
     "up",
@@ -224,6 +242,14 @@ impl Reader {
             _ => Some(word.to_owned()),
         }
     }
+}
+
+/// The words of a question, whatever their order.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut words: Vec<_> = words.map(str::to_lowercase).collect();
+    words.sort_unstable();
+    words
 }
 
 #[cfg(test)]

@@ -119,12 +119,9 @@ impl Likeness {
         // Shared, so that nobody waits for the comparing.
         let known = self.frames().of(&asked.frame);
         let alike = |known: &Arc<Known>| {
-            let similarity = point.similarity(&known.point)?;
-            (f64::from(similarity) >= threshold && known.is_fit(asked, now)).then(|| Alike {
-                text: Arc::clone(&known.asked.text),
-                similarity,
-                key: known.key,
-            })
+            let similarity = known.is_fit(asked, now).then(|| point.similarity(&known.point))??;
+            let text = || Arc::clone(&known.asked.text);
+            (f64::from(similarity) >= threshold).then(|| Alike { text: text(), similarity, key: known.key })
         };
         known.iter().filter_map(alike).max_by(|one, other| one.similarity.total_cmp(&other.similarity))
     }
@@ -217,7 +214,8 @@ impl Known {
     fn is_fit(&self, asked: &Asked, now: SystemTime) -> bool {
         let (one, other) = (self.asked.text.len(), asked.text.len());
         self.asked.marks == asked.marks
-            && self.asked.text != asked.text
+            // "Miles to kilometres" is not "kilometres to miles".
+            && marks::words(&self.asked.text) != marks::words(&asked.text)
             && one <= 2 * other
             && other <= 2 * one
             && self.created <= now

@@ -154,10 +154,17 @@ impl Ledger {
     /// A worker that sees these GPUs (`None`: all) has told how much each has.
     pub fn set_gpus(&mut self, seen: Option<&Indices>, totals: impl Iterator<Item = u64>) {
         match seen {
-            None => self.gpus = totals.enumerate().collect(),
-            Some(seen) => self.gpus.extend(seen.iter().zip(totals)),
+            None => {
+                self.gpus = totals.enumerate().collect();
+                self.devices = Some(self.gpus.values().sum());
+            }
+            // There may be others, which it does not see.
+            Some(seen) => {
+                self.gpus.extend(seen.iter().zip(totals));
+                let known = self.gpus.values().sum();
+                self.devices = self.devices.map(|all| all.max(known));
+            }
         }
-        self.devices = Some(self.gpus.values().sum());
     }
 
     /// Models that were in memory at the last shutdown, the most used first.
@@ -243,7 +250,8 @@ mod tests {
         assert_eq!(ledger.devices(), None);
         ledger.set_gpus(Some(&"1".parse().unwrap()), [8].into_iter());
         ledger.set_gpus(Some(&"3".parse().unwrap()), [6].into_iter());
-        assert_eq!((ledger.devices(), ledger.gpus()), (Some(14), &BTreeMap::from([(1, 8), (3, 6)])));
+        let known = BTreeMap::from([(1, 8), (3, 6)]);
+        assert_eq!((ledger.devices(), ledger.gpus()), (None, &known), "nobody has seen all");
         ledger.set_gpus(None, [9, 8].into_iter());
         assert_eq!((ledger.devices(), ledger.gpus()), (Some(17), &BTreeMap::from([(0, 9), (1, 8)])));
         ledger.set_gpus(None, std::iter::empty());

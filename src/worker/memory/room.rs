@@ -118,7 +118,7 @@ impl<'a, K: Clone + PartialEq> Desk<'a, K> {
                 return;
             }
         };
-        if waiting.is_pressed {
+        if waiting.is_pressed && !waiting.is_modest {
             let idle = self.staying.iter().filter(|it| it.standing == Standing::Idle);
             idle.map(|it| it.key.clone()).collect::<Vec<_>>().into_iter().for_each(|key| self.evict(&key));
         }

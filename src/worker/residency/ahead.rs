@@ -9,6 +9,7 @@ use super::arrange::is_waiting;
 use crate::library::Model;
 use crate::worker::action::{Action, Preload};
 use crate::worker::memory::Prediction;
+use crate::worker::resident::Resident;
 
 /// Between two looks at what is likely, where nobody asks for anything meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
@@ -76,15 +77,16 @@ impl Residency {
         if !config.enabled || self.ahead.next.is_some_and(|next| next > now) {
             return;
         }
-        // What somebody waits for comes first.
-        let is_busy = self.residents.values().any(|it| is_waiting(it, now) || it.progress().is_some());
+        // What somebody waits for comes first, unless it never will.
+        let has_hope = |it: &Resident| is_waiting(it, now) && !it.has_failed();
+        let is_busy = self.residents.values().any(|it| has_hope(it) || it.progress().is_some());
         self.ahead.next = now.checked_add(if is_busy { AFTER_YOU } else { LOOK });
-        if is_busy {
-            return;
-        }
         if self.ahead.unsaved.is_some_and(|since| now.saturating_duration_since(since) >= LOSS) {
             self.ahead.unsaved = None;
             self.out.push(Action::Remember(self.memory.ledger.clone()));
+        }
+        if is_busy {
+            return;
         }
         let hour = self.ahead.time.as_secs() / 3600;
         self.ahead.tried.retain(|_, tried| *tried == hour);

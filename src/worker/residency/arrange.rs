@@ -30,6 +30,8 @@ impl Residency {
     pub(in crate::worker) fn weighed(&mut self, model: &Arc<Model>, weight: Option<Weight>) {
         if let Some(resident) = self.residents.get_mut(&model.edition()) {
             resident.stake.weighed(weight, &self.memory);
+            // Only now it is known what it takes.
+            self.is_tight |= resident.is_live();
         }
     }
 
@@ -127,7 +129,7 @@ impl Residency {
         let weighed =
             |(_, resident): &(&u64, &Resident)| is_waiting(resident, now) && resident.stake.is_weighed();
         let mut waiting: Vec<_> = self.residents.iter().filter(weighed).collect();
-        waiting.sort_by_key(|(_, resident)| (resident.stake.is_warm, resident.wanted));
+        waiting.sort_by_key(|(_, it)| (it.stake.is_warm && it.holds == 0, it.wanted));
         let due = |resident: &Resident| {
             resident.wanted.and_then(|since| since.checked_add(self.memory.config.max_wait))
         };

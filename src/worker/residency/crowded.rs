@@ -155,7 +155,7 @@ impl World {
 
     pub(super) fn release(&mut self, name: &str) -> &mut Self {
         let model = Arc::clone(&self.models[name]);
-        self.act(|residency, now| residency.release(&model, now));
+        self.act(|residency, now| residency.release(&model, true, now));
         self
     }
 
@@ -333,6 +333,19 @@ fn when_memory_runs_out_while_loading_the_others_leave_and_it_is_tried_once_more
         gone(&mut world);
         assert!(matches!(world.failure("b"), Some(Error::LoadFailed { .. })), "{reason}");
     }
+}
+
+#[test]
+fn nobody_leaves_for_one_that_ran_out_of_memory_and_that_nobody_asks_for() {
+    let mut world = World::new(eager(), &[("a", 3), ("b", 3)]);
+    world.hold("a").pass(SECOND).release("a");
+    let b = Arc::clone(&world.models["b"]);
+    world.act(|residency, now| residency.warm(&b, now));
+    let worker = world.worker("b");
+    world.due.clear();
+    world.act(|residency, now| residency.gone(worker, exit(Ending::Killed, "killed"), now));
+    world.pass(60 * SECOND);
+    assert_eq!(world.events(), "spawn a-0, spawn b-0");
 }
 
 #[test]

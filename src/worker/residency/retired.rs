@@ -71,7 +71,7 @@ impl Stage {
     }
 
     fn release(&mut self, model: &Arc<Model>) -> &mut Self {
-        self.act(|residency, now| residency.release(model, now))
+        self.act(|residency, now| residency.release(model, true, now))
     }
 
     /// The worker that was spawned as this one in order, from 0, is ready.

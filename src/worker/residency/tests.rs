@@ -78,7 +78,7 @@ impl Stage {
     }
 
     fn release(&mut self, model: &Arc<Model>) -> &mut Self {
-        self.act(|residency, now| residency.release(model, now))
+        self.act(|residency, now| residency.release(model, true, now))
     }
 
     fn incarnation(&self, worker: &str) -> u64 {

@@ -19,6 +19,7 @@ impl Residency {
         let did_count = self.memory.counts();
         self.memory.config = config;
         self.is_tight = true;
+        self.unweigh();
         if self.memory.counts() && !did_count {
             // What came while bytes did not count was not weighed.
             let (live, scale) = (self.residents.values().filter(|it| it.is_live()), self.memory.scale());
@@ -106,5 +107,15 @@ mod tests {
         budget(&mut world, 10);
         world.hold("b").pass(SECOND);
         assert_eq!(world.events(), "spawn a-0, evict a, spawn b-0");
+    }
+
+    #[test]
+    fn what_was_not_counted_and_is_too_much_leaves_once_it_is_weighed() {
+        let off = MemoryConfig { budget: Share::Off, devices: Share::Off, ..eager() };
+        let mut world = World::new(off, &[("a", 4), ("b", 4)]);
+        world.hold("a").hold("b").pass(SECOND).release("a").release("b").events();
+        budget(&mut world, 7);
+        world.pass(SECOND);
+        assert_eq!(world.events().matches("evict").count(), 1);
     }
 }
