@@ -51,7 +51,7 @@ fn until_known(server: &Server, questions: f64) {
 #[test]
 fn a_similar_question_gets_the_answer_and_says_so() {
     let (lab, embedder) = (Lab::start(Api::Ollama, Fault::None), Lab::start(Api::Ollama, Fault::None));
-    let server = front(&lab, &embedder, "mode: on");
+    let server = front(&lab, &embedder, "mode: on, deadline: 10s");
     let first = server.send(&ask(QUESTION));
     assert_eq!(source(&first), "miss");
     until_known(&server, 1.0);
