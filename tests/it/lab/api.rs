@@ -35,7 +35,7 @@ impl Api {
             (Self::Ollama, "/api/tags") => {
                 Some(json!({"models": [{"name": "m:latest", "model": "m:latest"}]}))
             }
-            (Self::Ollama, "/api/ps") => Some(json!({"models": []})),
+            (Self::Ollama, "/api/ps") => Some(json!({"models": [{"name": "m:latest", "model": "m:latest"}]})),
             (Self::Ollama, "/api/version") => Some(json!({"version": "0.30.0"})),
             (Self::OpenAi, "/v1/models") => {
                 Some(json!({"object": "list", "data": [{"id": "m", "object": "model"}]}))
