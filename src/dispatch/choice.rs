@@ -174,7 +174,13 @@ fn candidate(node: &Node, model: &str, share: f64, now: Instant) -> Candidate {
 
 /// Whether a node that says what it has in memory does not have this model there.
 pub(super) fn is_absent(node: &Node, model: &str, resident: Option<&[Resident]>) -> bool {
-    resident.is_some_and(|resident| node.named(model, |theirs| resident.iter().all(|it| it.name != theirs)))
+    // Whoever wrote the name into the configuration may have left the tag out, with which the node tells it.
+    fn bare(name: &str) -> &str {
+        name.strip_suffix(":latest").unwrap_or(name)
+    }
+    let is_theirs = |theirs: &str, it: &Resident| bare(theirs).eq_ignore_ascii_case(bare(&it.name));
+    resident
+        .is_some_and(|resident| !node.named(model, |theirs| resident.iter().any(|it| is_theirs(theirs, it))))
 }
 
 impl Choice {
@@ -278,7 +284,7 @@ mod tests {
         };
         tells("another");
         assert_eq!(seen().residency, Residency::Loads(LOAD));
-        tells("theirs");
+        tells("Theirs:latest");
         let signals = Signals { kv: Some(0.5), queue: Some(3.0), ..Signals::default() };
         let expected = Candidate { keeps: Some(4096), signals, ..standing };
         assert_eq!(seen(), expected);
