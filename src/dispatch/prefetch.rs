@@ -179,7 +179,13 @@ mod tests {
         // A request that waits in line learns all the same, and what is expected after it waits too.
         let mut first = Box::pin(bench.ask_as(of(7), "first"));
         assert!(futures::poll!(&mut first).is_pending());
-        tokio::task::yield_now().await;
+        // Others go to the node and back meanwhile, as it would have if it had not waited.
+        let embedder = bench.dispatch.find("e").unwrap().unwrap();
+        for text in ["a", "b", "c", "d", "e"] {
+            let embedding = json!({ "model": "e", "inputs": [text], "truncate": true, "dimensions": null, "num_ctx": null });
+            let embedding = serde_json::from_value(embedding).unwrap();
+            bench.dispatch.embed(&embedder, &Claim::default(), embedding).await.unwrap();
+        }
         assert_eq!((bench.asked(), counted(&bench, "computed")), (2, 0));
         drop(places);
         assert_eq!(first.await.unwrap().0, Source::Miss);

@@ -148,7 +148,7 @@ impl Dispatch {
         let kept_by = may_be_kept.then(|| self.responses.policy(&target.name));
         let kept_by = kept_by.filter(|policy| policy.is_enabled);
         let identity = match is_shared || kept_by.is_some() {
-            true => self.identify(request, terms),
+            true => self.identify_by(target, claim, generation, terms, defaults),
             false => None,
         };
         Sameness { identity, is_shared, kept_by }
@@ -157,7 +157,18 @@ impl Dispatch {
     /// What makes the request the same as others.
     pub(super) fn identify(&self, request: &mut Request, terms: &Terms) -> Option<Identity> {
         let Request { target, claim, generation } = request;
-        let defaults = self.known_defaults(target);
+        self.identify_by(target, claim, generation, terms, self.known_defaults(target))
+    }
+
+    /// The same by the `defaults` of its model, which take a look at the pool.
+    fn identify_by(
+        &self,
+        target: &Target,
+        claim: &Claim,
+        generation: &mut Generation,
+        terms: &Terms,
+        defaults: Option<&Options>,
+    ) -> Option<Identity> {
         let digest = self.digest_of(target);
         // Where each draw would have been another, those of one request have to be.
         let choice = if is_drawn(&generation.options, defaults) { claim.choice } else { 0 };
