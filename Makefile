@@ -1,6 +1,8 @@
-# What people run. Every cargo call has the same profile, so that llama.cpp is compiled once for all of them.
+# What people run. What is for use is built with the profile `release`, what is only for checks with `quick`, which builds in
+# half the time; llama.cpp is compiled once per profile.
 CARGO := cargo
 FLAGS := --release --locked
+QUICK := --profile quick --locked
 # rustup's place, for shells that were opened before Rust was installed.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -19,7 +21,7 @@ build:
 ## Sets up what the tests need and runs them all.
 test:
 	@.ci/prepare test
-	$(CARGO) test $(FLAGS) --no-fail-fast
+	$(CARGO) test $(QUICK) --no-fail-fast
 	@echo "make test: all tests passed"
 
 ## Measures, some minutes; LLAMA_SERVER=/path/of/llama-server and SGLANG_ROUTER=/path/of/sglang-router are compared with it
@@ -39,11 +41,11 @@ fmt-check:
 
 ## Clippy with warnings denied, with the engine and without.
 lint:
-	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
-	$(CARGO) clippy $(FLAGS) --all-targets --no-default-features -- -D warnings
+	$(CARGO) clippy $(QUICK) --all-targets -- -D warnings
+	$(CARGO) clippy $(QUICK) --all-targets --no-default-features -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --lib
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(QUICK) --no-deps --lib
 
 ## Licences of all dependencies.
 audit:

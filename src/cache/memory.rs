@@ -88,6 +88,14 @@ impl Memory {
         self.entries.insert(entry.identity.clone(), Arc::clone(entry));
     }
 
+    /// As [`Tier::purge`], at once.
+    pub(super) fn throw_away(&self, which: &Which) -> u64 {
+        let meant = self.all().filter(|entry| which.means(entry));
+        let gone = meant.filter(|entry| self.entries.remove(&entry.identity).is_some()).count() as u64;
+        self.tend();
+        gone
+    }
+
     /// Keeps what `other` has and this one does not.
     pub(super) fn adopt(&self, other: &Self) {
         other.all().filter(|entry| !self.has(&entry.identity)).for_each(|entry| self.keep(&entry));
@@ -129,10 +137,7 @@ impl Tier for Memory {
     }
 
     async fn purge(&self, which: &Which) -> u64 {
-        let meant = self.all().filter(|entry| which.means(entry));
-        let gone = meant.filter(|entry| self.entries.remove(&entry.identity).is_some()).count() as u64;
-        self.tend();
-        gone
+        self.throw_away(which)
     }
 
     fn usage(&self) -> Option<Usage> {

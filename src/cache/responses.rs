@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use super::disk::DISK;
 use super::tiers::{Policy, Tiers};
 use super::{
     Entry, Likeness, Prefetch, Replay, ResponsesConfig, Statistics, Summary, Tier, Turn, Usage, Vectors,
@@ -24,6 +25,8 @@ const TEND: Duration = Duration::from_secs(5);
 pub struct Responses {
     /// Swapped as a whole.
     tiers: ArcSwap<Tiers>,
+    /// Held while entries move from one memory to the next, so that a purge finds them in one of both.
+    moving: Mutex<()>,
     metrics: Arc<Metrics>,
     /// Which questions are similar.
     pub likeness: Likeness,
@@ -56,6 +59,7 @@ impl Responses {
     ) -> Result<Self, String> {
         Ok(Self {
             tiers: ArcSwap::from_pointee(Tiers::new(config, folder, None, metrics)?),
+            moving: Mutex::default(),
             metrics: Arc::clone(metrics),
             likeness: Likeness::new(metrics),
             prefetch: Prefetch::new(metrics),
@@ -71,8 +75,22 @@ impl Responses {
     /// Goes on under it. What is in memory stays there, as far as there is room. Blocks: a tier that is given up writes what it has to.
     pub fn renew(&self, Renewed(tiers): Renewed) {
         let tiers = Arc::new(tiers);
-        let before = self.tiers.swap(Arc::clone(&tiers));
-        tiers.succeed(&before);
+        let before = {
+            let _moving = self.moving();
+            let before = self.tiers.swap(Arc::clone(&tiers));
+            tiers.succeed(&before);
+            before
+        };
+        drop(before);
+        if !tiers.has_disk() {
+            // Where there was none, there is nothing to be forgotten.
+            let _ = self.metrics.cache_entries.remove_label_values(&[DISK]);
+            let _ = self.metrics.cache_bytes.remove_label_values(&[DISK]);
+        }
+    }
+
+    fn moving(&self) -> MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is kept of the answers of the model with this name.
@@ -144,12 +162,21 @@ impl Responses {
 
     /// Throws away, and says how many by tier.
     pub async fn purge(&self, which: &Which) -> BTreeMap<&'static str, u64> {
-        let (tiers, mut gone) = (self.tiers.load_full(), BTreeMap::new());
-        // The slower first, so that nothing is promoted behind the purge's back.
-        for tier in tiers.slower.iter().rev() {
-            gone.insert(tier.name(), tier.purge(which).await);
+        let mut gone = BTreeMap::new();
+        loop {
+            let tiers = self.tiers.load_full();
+            // The slower first, so that nothing is promoted behind the purge's back.
+            for tier in tiers.slower.iter().rev() {
+                *gone.entry(tier.name()).or_default() += tier.purge(which).await;
+            }
+            let _moving = self.moving();
+            let now = self.tiers.load();
+            *gone.entry(now.memory.name()).or_default() += now.memory.throw_away(which);
+            if Arc::ptr_eq(&now, &tiers) {
+                break;
+            }
+            // Another configuration has other tiers; they are to be purged too.
         }
-        gone.insert(tiers.memory.name(), tiers.memory.purge(which).await);
         self.likeness.purge(which);
         self.prefetch.purge(which);
         gone
@@ -267,6 +294,23 @@ mod tests {
         renew(&responses, json!({ "memory": "10KiB", "policy": "lru", "enabled": false }), None);
         assert_eq!(count(), before);
         assert!(!responses.policy("m").is_enabled);
+    }
+
+    #[tokio::test]
+    async fn a_purge_beside_a_reload_misses_nothing() {
+        let responses = Arc::new(responses(json!({}), None));
+        for round in 0..200 {
+            (0..20).for_each(|number| responses.keep(&fresh(&format!("{number}"))));
+            let config = json!({ "memory": format!("{}MiB", 8 + round % 2) });
+            let renewed = responses.prepare(&serde_json::from_value(config).unwrap(), None).unwrap();
+            let reload = std::thread::spawn({
+                let responses = Arc::clone(&responses);
+                move || responses.renew(renewed)
+            });
+            responses.purge(&Which::default()).await;
+            reload.join().unwrap();
+            assert_eq!(responses.reports()[0].usage.unwrap().entries, 0, "round {round}");
+        }
     }
 
     #[tokio::test]

@@ -97,6 +97,11 @@ impl Tiers {
         }
     }
 
+    /// Whether there is one on disk.
+    pub(super) fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// How stored answers are streamed.
     pub(super) fn replay(&self) -> Replay {
         self.config.replay

@@ -1,6 +1,6 @@
 //! [`Vectors`]: embeddings, kept by input, so that of a batch only the inputs that are new are computed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -31,6 +31,8 @@ pub struct Vector {
 /// Embeddings in memory, by the identity of an input.
 pub struct Vectors {
     store: ArcSwap<Store>,
+    /// Held while vectors move from one store to the next, so that a purge finds them in one of both.
+    moving: Mutex<()>,
     counts: Arc<Counts>,
 }
 
@@ -52,12 +54,14 @@ impl Vectors {
     pub fn new(config: &EmbeddingsConfig, metrics: Arc<Metrics>) -> Self {
         Self {
             store: ArcSwap::from_pointee(Store::new(config)),
+            moving: Mutex::default(),
             counts: Arc::new(Counts::new("embeddings", metrics)),
         }
     }
 
     /// Goes on under other settings, with what there is room for.
     pub fn configure(&self, config: &EmbeddingsConfig) {
+        let _moving = self.moving();
         if self.store.load().config == *config {
             return;
         }
@@ -66,6 +70,10 @@ impl Vectors {
         for (identity, kept) in &before.kept {
             store.kept.insert(Identity::clone(&identity), kept);
         }
+    }
+
+    fn moving(&self) -> MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything is kept.
@@ -97,6 +105,7 @@ impl Vectors {
 
     /// Throws away, and says how many.
     pub fn purge(&self, which: &Which) -> u64 {
+        let _moving = self.moving();
         let store = self.store.load_full();
         let is_meant =
             |identity: &Identity, kept: &Kept| which.is(|| identity.key(), &kept.model, &kept.tenant);

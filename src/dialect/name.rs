@@ -4,12 +4,18 @@
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
+/// What the name and the tag of a model may have besides letters and digits.
+const PUNCTUATION: &str = "_-.";
 /// Says that the model is on this machine, which every model here is.
 const SOURCE_MARKER: &str = ":local";
 
 /// What two names that mean the same model share: lower case, parts with their default value left out. `None` if the name
 /// is malformed.
 pub fn key(name: &str) -> Option<String> {
+    // Nearly all names are keys already, and every request has one.
+    if is_part(name, 80, PUNCTUATION) && !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(name.to_owned());
+    }
     Parts::of(&name.to_lowercase()).map(|parts| parts.short())
 }
 
@@ -39,8 +45,8 @@ impl<'a> Parts<'a> {
         let host = host.split_once("://").map_or(host, |(_scheme, host)| host);
         let valid = is_part(host, 350, "_-.:")
             && is_part(namespace, 80, "_-")
-            && is_part(model, 80, "_-.")
-            && is_part(tag, 80, "_-.");
+            && is_part(model, 80, PUNCTUATION)
+            && is_part(tag, 80, PUNCTUATION);
         valid.then_some(Self { host, namespace, model, tag })
     }
 
@@ -77,8 +83,8 @@ fn without_marker(name: &str) -> &str {
 
 fn is_part(part: &str, longest: usize, punctuation: &str) -> bool {
     let first = part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
-    first && part.len() <= longest && part.chars().all(allowed)
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || punctuation.as_bytes().contains(&b);
+    first && part.len() <= longest && part.bytes().all(allowed)
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Dispatch {
         via.fault(self.upstream.hop()).map(Error::Node)
     }
 
-    /// What an Arriero that asks is told of who answers: the value of `Via`.
+    /// What another Arriero is told of who answers or asks: an entry of `Via`.
     pub fn via(&self) -> String {
         Via::default().field(self.upstream.hop())
     }

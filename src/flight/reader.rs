@@ -34,17 +34,17 @@ impl Reader {
 
     /// The next event; `None` after the last one of a complete answer. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>, Error> {
+        // What is there already needs nobody to be woken.
+        if let Some(ready) = ready(&self.log, &mut self.offset) {
+            return ready;
+        }
         loop {
             // Registered before the log is read, so that an append in between is not missed.
             let changed = self.log.changed.notified();
-            match self.log.at(self.offset) {
-                Entry::Event(event) => {
-                    self.offset += 1;
-                    return Ok(Some(event));
-                }
-                Entry::End(end) => return end.map(|()| None),
-                Entry::NotYet => changed.await,
+            if let Some(ready) = ready(&self.log, &mut self.offset) {
+                return ready;
             }
+            changed.await;
         }
     }
 
@@ -60,6 +60,18 @@ impl Reader {
     /// How the flight got where it runs; known once an event was read.
     pub fn route(&self) -> Option<&Route> {
         self.log.route.get()
+    }
+}
+
+/// What comes after `offset` events, if it is there.
+fn ready(log: &Log, offset: &mut usize) -> Option<Result<Option<Arc<Event>>, Error>> {
+    match log.at(*offset) {
+        Entry::Event(event) => {
+            *offset += 1;
+            Some(Ok(Some(event)))
+        }
+        Entry::End(end) => Some(end.map(|()| None)),
+        Entry::NotYet => None,
     }
 }
 

@@ -4,13 +4,14 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, Version};
+use http::header::{CACHE_CONTROL, TRANSFER_ENCODING};
+use http::{HeaderValue, StatusCode, Version};
 use pingora::protocols::http::ServerSession;
 use time::OffsetDateTime;
 
 use super::choices::Choices;
 use super::deadline::Deadline;
-use super::{Context, Proxy, claim, reply};
+use super::{Context, Proxy, claim, header, reply};
 use crate::dialect::sse::EVENT_STREAM;
 use crate::dialect::{self, Call, Endpoint, Render, Spent, Whole, Work};
 use crate::dispatch::Claim;
@@ -168,14 +169,13 @@ async fn stream(
         Err(cut) => return Ok(Err(cut)),
     };
     first_event(ctx, &choices);
-    let mut head = reply::head(proxy, ctx, StatusCode::OK, render.stream_type())?;
+    let mut head = reply::head(proxy, ctx, StatusCode::OK, render.stream_type());
     if session.req_header().version == Version::HTTP_11 {
-        head.insert_header("Transfer-Encoding", "chunked")?;
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    // Asks nginx in front to hand tokens on as they come.
-    head.insert_header("X-Accel-Buffering", "no")?;
-    head.insert_header("Cache-Control", "no-cache")?;
-    session.write_response_header(head).await?;
+    head.headers.insert(&header::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply::begin(session, head).await?;
     let mut out = BytesMut::with_capacity(1024);
     while let Some((choice, event)) = next {
         if let Event::Done(done) = &*event {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::EXPECT;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::protocols::http::ServerSession;
 
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub(super) enum NoBody {
 
 /// The whole request body. Asks for it first where the client waits to be asked (`Expect: 100-continue`).
 pub(super) async fn read(session: &mut ServerSession, limit: u64) -> Result<Bytes, NoBody> {
-    let announced = session.get_header("content-length").and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = session.get_header(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(NoBody::Refused(Error::BodyTooLarge { limit }));
     }

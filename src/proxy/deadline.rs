@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pingora::protocols::http::ServerSession;
 
+use super::header::REQUEST_TIMEOUT;
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 
@@ -23,7 +24,7 @@ impl<'a> Deadline<'a> {
         dispatch: &'a Dispatch,
         model: Arc<str>,
     ) -> Self {
-        let given = || session.get_header("x-request-timeout-ms")?.to_str().ok()?.parse().ok();
+        let given = || session.get_header(&REQUEST_TIMEOUT)?.to_str().ok()?.parse().ok();
         let at = given().and_then(|millis| arrived.checked_add(Duration::from_millis(millis)));
         Self { at, dispatch, model }
     }

@@ -25,7 +25,7 @@ pub(super) async fn serve(
 ) -> pingora::Result<()> {
     match endpoint {
         Endpoint::Root => {
-            let head = reply::head(proxy, ctx, StatusCode::OK, reply::TEXT)?;
+            let head = reply::head(proxy, ctx, StatusCode::OK, reply::TEXT);
             return reply::whole(session, head, "Ollama is running").await;
         }
         Endpoint::Health => return health(proxy, session, ctx).await,
@@ -99,6 +99,6 @@ async fn health(proxy: &Proxy, session: &mut ServerSession, ctx: &mut Context) -
             serde_json::json!({ "status": "unavailable", "reason": reason }),
         ),
     };
-    let head = reply::head(proxy, ctx, status, reply::JSON)?;
+    let head = reply::head(proxy, ctx, status, reply::JSON);
     reply::whole(session, head, body.to_string()).await
 }

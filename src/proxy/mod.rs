@@ -11,6 +11,7 @@ mod choices;
 mod claim;
 mod context;
 mod deadline;
+mod header;
 mod info;
 mod journal;
 mod passthrough;
@@ -20,6 +21,7 @@ mod request;
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use tokio_util::task::TaskTracker;
 
 pub use access::Access;
@@ -49,7 +51,7 @@ pub struct Proxy {
     /// Where clients are, by their addresses.
     pub sites: Sites,
     /// The header that says it.
-    pub site_header: String,
+    pub site_header: Option<HeaderName>,
     /// Whether requests may ask for a fault.
     pub drills: bool,
     /// For `/health`.

@@ -11,6 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use super::header::REQUEST_ID;
 use super::{Context, Proxy, journal, reply, request};
 use crate::config::PassthroughConfig;
 use crate::error::Error;
@@ -60,7 +61,14 @@ impl ProxyHttp for Passthrough {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         ctx.endpoint = ENDPOINT;
-        request::admit(&self.proxy, session.as_downstream_mut(), ctx).await.map(|admitted| !admitted)
+        let client = session.as_downstream_mut();
+        if !request::admit(&self.proxy, client, ctx).await? {
+            return Ok(true);
+        }
+        match self.proxy.dispatch.refusal(&ctx.via) {
+            Some(error) => reply::error(&self.proxy, client, ctx, error).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     async fn upstream_peer(
@@ -74,7 +82,8 @@ impl ProxyHttp for Passthrough {
         Ok(Box::new(peer))
     }
 
-    /// Makes the request this process' own: the server has a `Host` and CORS check of its own, and the client has passed ours.
+    /// Makes the request this process' own: the server has a `Host` and CORS check of its own, and the client has passed ours. If the
+    /// server is an Arriero, it must know whom it may not send this back to.
     async fn upstream_request_filter(
         &self,
         _session: &mut Session,
@@ -83,7 +92,8 @@ impl ProxyHttp for Passthrough {
     ) -> pingora::Result<()> {
         head.insert_header(header::HOST, self.authority.clone())?;
         head.remove_header(&header::ORIGIN);
-        head.insert_header("X-Request-Id", &ctx.id)
+        head.append_header(header::VIA, self.proxy.dispatch.via())?;
+        head.insert_header(&REQUEST_ID, &ctx.id)
     }
 
     async fn response_filter(
@@ -92,7 +102,18 @@ impl ProxyHttp for Passthrough {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        reply::decorate(response, ctx, self.proxy.headers)
+        let mut outcome = Ok(());
+        reply::decorate(ctx, self.proxy.headers, |name, value| {
+            let added = match *name {
+                // What the server's answer depends on stands beside what ours does.
+                header::VARY => response.append_header(name, value).map(|_| ()),
+                _ => response.insert_header(name, value),
+            };
+            if added.is_err() {
+                outcome = added;
+            }
+        });
+        outcome
     }
 
     /// Tells the client in its dialect, if nothing was sent yet.

@@ -1,79 +1,94 @@
 //! Response heads, and answers that are one piece.
 
 use bytes::Bytes;
-use http::header::VIA;
-use http::{Method, StatusCode};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, VIA};
+use http::response::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
-use super::{Context, Proxy, body};
+use super::{Context, Proxy, body, header};
 use crate::dialect::{Dialect, refusal_body};
 use crate::error::Error;
 
 /// As Ollama has it.
 pub(super) const JSON: &str = "application/json; charset=utf-8";
+/// As many headers as most answers have, Pingora's two included.
+const HEADERS: usize = 12;
 /// As Ollama has it for `GET /`.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Adds what every response carries: the request's id, CORS for an allowed origin, and where the answer came from.
-pub(super) fn decorate(
-    head: &mut ResponseHeader,
-    ctx: &Context,
-    arriero_headers: bool,
-) -> pingora::Result<()> {
-    head.insert_header("X-Request-Id", &ctx.id)?;
+/// Hands `put` what every response carries: the request's id, CORS for an allowed origin, and where the answer came from.
+pub(super) fn decorate(ctx: &Context, arriero_headers: bool, mut put: impl FnMut(&HeaderName, HeaderValue)) {
+    put(&header::REQUEST_ID, text(&ctx.id));
     if let Some(origin) = &ctx.origin {
-        head.insert_header("Access-Control-Allow-Origin", origin)?;
-        head.append_header("Vary", "Origin")?;
+        put(&ACCESS_CONTROL_ALLOW_ORIGIN, text(origin));
+        put(&VARY, HeaderValue::from_static("Origin"));
     }
-    if let Some(age) = ctx.route.as_ref().and_then(|route| route.age) {
-        head.insert_header("Age", age.as_secs().to_string())?;
+    let Some(route) = &ctx.route else { return };
+    if let Some(age) = route.age {
+        put(&AGE, age.as_secs().into());
     }
-    if let (true, Some(route)) = (arriero_headers, &ctx.route) {
-        head.insert_header("X-Arriero-Node", &*route.node)?;
-        if let Some(model) = &route.fallback {
-            head.insert_header("X-Arriero-Fallback", &**model)?;
-        }
-        if let Some(rung) = route.rung() {
-            head.insert_header("X-Arriero-Rung", rung)?;
-        }
-        head.insert_header("X-Arriero-Cache", ctx.source.as_str())?;
-        if let Some(similarity) = route.similarity {
-            head.insert_header("X-Arriero-Similarity", format!("{similarity:.3}"))?;
-        }
-        head.insert_header("X-Arriero-Attempts", route.attempts)?;
-        head.insert_header("X-Arriero-Queue-Ms", route.queued.as_millis().to_string())?;
+    if !arriero_headers {
+        return;
     }
-    Ok(())
+    put(&header::NODE, text(&route.node));
+    if let Some(model) = &route.fallback {
+        put(&header::FALLBACK, text(model));
+    }
+    if let Some(rung) = route.rung() {
+        put(&header::RUNG, text(&rung));
+    }
+    put(&header::CACHE, HeaderValue::from_static(ctx.source.as_str()));
+    if let Some(similarity) = route.similarity {
+        put(&header::SIMILARITY, text(&format!("{similarity:.3}")));
+    }
+    put(&header::ATTEMPTS, route.attempts.into());
+    put(&header::QUEUE_MS, u64::try_from(route.queued.as_millis()).unwrap_or(u64::MAX).into());
 }
 
-/// A response head with a content type.
-pub(super) fn head(
-    proxy: &Proxy,
-    ctx: &Context,
-    status: StatusCode,
-    content_type: &str,
-) -> pingora::Result<Box<ResponseHeader>> {
-    let mut head = ResponseHeader::build(status, Some(8))?;
-    head.insert_header("Content-Type", content_type)?;
-    decorate(&mut head, ctx, proxy.headers)?;
+/// A value; what cannot be one, a name with control characters in it, is empty.
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A response head with a content type. Not Pingora's own: names that it is given as text are parsed, kept twice and looked up twice.
+pub(super) fn head(proxy: &Proxy, ctx: &Context, status: StatusCode, content_type: &'static str) -> Parts {
+    let mut head = empty(status);
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    decorate(ctx, proxy.headers, |name, value| {
+        head.headers.insert(name, value);
+    });
     if !ctx.via.is_empty() {
         // Whoever sent it is an Arriero too, and must know whom it has asked.
-        head.insert_header(VIA, proxy.dispatch.via())?;
+        head.headers.insert(VIA, text(&proxy.dispatch.via()));
     }
-    Ok(Box::new(head))
+    head
+}
+
+/// One without headers, with room for those that most answers have.
+pub(super) fn empty(status: StatusCode) -> Parts {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = status;
+    head.headers.reserve(HEADERS);
+    head
+}
+
+/// Sends a head.
+pub(super) async fn begin(session: &mut ServerSession, head: Parts) -> pingora::Result<()> {
+    session.write_response_header(Box::new(ResponseHeader::from(head))).await
 }
 
 /// Answers with one piece.
 pub(super) async fn whole(
     session: &mut ServerSession,
-    mut head: Box<ResponseHeader>,
+    mut head: Parts,
     body: impl Into<Bytes>,
 ) -> pingora::Result<()> {
     let body = body.into();
-    head.insert_header("Content-Length", body.len().to_string())?;
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
     let is_head = session.req_header().method == Method::HEAD;
-    session.write_response_header(head).await?;
+    begin(session, head).await?;
     if !is_head && !body.is_empty() {
         session.write_response_body(body, true).await?;
     }
@@ -87,7 +102,7 @@ pub(super) async fn json(
     ctx: &Context,
     body: Vec<u8>,
 ) -> pingora::Result<()> {
-    let head = head(proxy, ctx, StatusCode::OK, JSON)?;
+    let head = head(proxy, ctx, StatusCode::OK, JSON);
     whole(session, head, body).await
 }
 
@@ -111,10 +126,10 @@ pub(super) async fn error(
         }
         _ => ("application/json", refusal_body(ctx.dialect, &error, loading.as_ref())),
     };
-    let mut head = head(proxy, ctx, error.status(), content_type)?;
+    let mut head = head(proxy, ctx, error.status(), content_type);
     let after = loading.and_then(|loading| loading.retry_after());
     if let Some(after) = after.or_else(|| error.retry_after()) {
-        head.insert_header("Retry-After", after.as_secs().max(1).to_string())?;
+        head.headers.insert(RETRY_AFTER, after.as_secs().max(1).into());
     }
     ctx.error = Some(error);
     whole(session, head, body).await

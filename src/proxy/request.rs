@@ -1,13 +1,14 @@
 //! One request that Arriero answers itself: access, endpoint, body, and then whoever answers.
 
-use http::header::VIA;
-use http::{Method, StatusCode};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, CONTENT_LENGTH, CONTENT_TYPE, VIA,
+};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::ErrorType;
-use pingora::http::ResponseHeader;
 use pingora::protocols::http::{ReusableHttpStream, ServerSession};
 
 use super::body::{self, NoBody};
-use super::{Context, Proxy, access, answer, info, journal, reply};
+use super::{Context, Proxy, access, answer, header, info, journal, reply};
 use crate::dialect::{Dialect, Endpoint, error_body};
 use crate::error::Error;
 use crate::node::Via;
@@ -50,15 +51,11 @@ async fn malformed(session: &mut ServerSession, error: &pingora::Error, ctx: &mu
     let answer = Error::invalid("not an HTTP/1.1 request");
     ctx.outcome = answer.code();
     let body = error_body(ctx.dialect, &answer);
-    let head = ResponseHeader::build(answer.status(), Some(2)).and_then(|mut head| {
-        head.insert_header("Content-Type", "application/json")?;
-        head.set_content_length(body.len())?;
-        Ok(head)
-    });
-    if let Ok(head) = head {
-        // Whoever sent it may be gone by now.
-        let _ = session.write_error_response(head, body.into()).await;
-    }
+    let mut head = reply::empty(answer.status());
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
+    // Whoever sent it may be gone by now.
+    let _ = session.write_error_response(head.into(), body.into()).await;
     ctx.error = Some(answer);
 }
 
@@ -86,7 +83,7 @@ pub(super) async fn admit(
     session.set_write_timeout(Some(proxy.limits.client_write));
     let request = session.req_header();
     ctx.dialect = Dialect::of(request.uri.path());
-    ctx.id = request_id(request.headers.get("x-request-id"));
+    ctx.id = request_id(request.headers.get(&header::REQUEST_ID));
     ctx.via = Via::read(request.headers.get_all(VIA).iter().filter_map(|field| field.to_str().ok()));
     let is_preflight = request.method == Method::OPTIONS;
     match proxy.access.check(&request.headers) {
@@ -143,11 +140,13 @@ async fn answered(
 }
 
 async fn preflight(session: &mut ServerSession, ctx: &Context) -> pingora::Result<()> {
-    let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(4))?;
-    head.insert_header("Access-Control-Allow-Methods", access::METHODS)?;
-    head.insert_header("Access-Control-Allow-Headers", access::HEADERS)?;
-    reply::decorate(&mut head, ctx, false)?;
-    session.write_response_header(Box::new(head)).await
+    let mut head = reply::empty(StatusCode::NO_CONTENT);
+    head.headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(access::METHODS));
+    head.headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(access::HEADERS));
+    reply::decorate(ctx, false, |name, value| {
+        head.headers.insert(name, value);
+    });
+    reply::begin(session, head).await
 }
 
 /// The client's id if it is printable and short, else a new one.
@@ -162,8 +161,10 @@ fn request_id(sent: Option<&http::HeaderValue>) -> String {
 
 /// Sixteen digits. By hand, because every request has one.
 fn hex(number: u64) -> String {
-    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 0xf, 16).unwrap_or_default();
-    (0..16).rev().map(digit).collect()
+    let digit = |place: u32| char::from(b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf]);
+    let mut digits = String::with_capacity(16);
+    digits.extend((0..16).rev().map(digit));
+    digits
 }
 
 #[cfg(test)]

@@ -125,22 +125,19 @@ impl MultiObjective {
     }
 }
 
-impl State {
-    /// The measures of the candidate at `place`; `left` is of the latencies.
-    fn measure(&mut self, digest: &Digest, (place, candidate): (usize, &Candidate), left: f64) -> Measures {
-        let latency = self.latencies.of(place, candidate, left);
-        [
-            known(latency) + candidate.load_seconds(),
-            candidate.load(),
-            // The one that is known, if only one is.
-            known(candidate.signals.memory).max(known(candidate.signals.kv)),
-            known(candidate.cost),
-            known(distance(&digest.client, &candidate.site)),
-            1.0 - self.index.share(place, candidate),
-            0.0,
-            0.0,
-        ]
-    }
+/// The measures of a candidate with this time to first token, which has to read this part of the prompt.
+fn measure(digest: &Digest, candidate: &Candidate, latency: f32, unread: f32) -> Measures {
+    [
+        latency,
+        candidate.load(),
+        // The one that is known, if only one is.
+        known(candidate.signals.memory).max(known(candidate.signals.kv)),
+        known(candidate.cost),
+        known(distance(&digest.client, &candidate.site)),
+        unread,
+        0.0,
+        0.0,
+    ]
 }
 
 /// Kilometres; none within a zone.
@@ -155,16 +152,18 @@ impl Strategy for MultiObjective {
     fn rank(&self, digest: &Digest, candidates: &[Candidate], now: Instant, order: &mut Order) {
         order.begin(StrategyName::MultiObjective);
         let mut measures = std::mem::take(&mut order.measures);
+        measures.reserve(candidates.len());
         let mut state = self.lock();
         state.index.look(&digest.prefix);
         let left = state.latencies.left(now);
-        for candidate in candidates.iter().enumerate() {
-            let measured = state.measure(digest, candidate, left);
-            let reuse = (1.0 - measured[5]) * digest.prompt_tokens as f32;
-            let row = Row::new(u8::from(!candidate.1.has_room()), 0.0).reusing(reuse as u32);
-            order.push(if measured[0].is_nan() { row } else { row.expecting(measured[0], CONFIDENCE) });
-            measures.push(measured);
-        }
+        let prompt_tokens = digest.prompt_tokens as f32;
+        order.extend(candidates.iter().enumerate().map(|(place, candidate)| {
+            let share = state.index.share(place, candidate);
+            let latency = known(state.latencies.of(place, candidate, left)) + candidate.load_seconds();
+            measures.push(measure(digest, candidate, latency, 1.0 - share));
+            let row = Row::new(u8::from(!candidate.has_room()), 0.0).expecting(latency, CONFIDENCE);
+            if share > 0.0 { row.reusing((share * prompt_tokens) as u32) } else { row }
+        }));
         drop(state);
         let summary = Summary::of(&measures, SMALLEST);
         let (means, largest) = (summary.means(), summary.largest());

@@ -50,9 +50,12 @@ impl Row {
         Self { reuse, ..self }
     }
 
-    /// Expects the first token after `seconds`.
+    /// Expects the first token after `seconds`; nothing if that is not a number.
     pub(super) fn expecting(self, seconds: f32, confidence: f32) -> Self {
-        Self { ttft: seconds.max(0.0), confidence: confidence.clamp(0.0, 1.0), ..self }
+        match seconds.is_nan() {
+            true => self,
+            false => Self { ttft: seconds.max(0.0), confidence: confidence.clamp(0.0, 1.0), ..self },
+        }
     }
 
     /// The expected time to first token.
@@ -113,6 +116,10 @@ impl Order {
 
     pub(super) fn push(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    pub(super) fn extend(&mut self, rows: impl Iterator<Item = Row>) {
+        self.rows.extend(rows);
     }
 
     pub(super) fn note(&mut self, reason: Reason) {

@@ -11,46 +11,41 @@ const MOST: usize = 16_384;
 /// State by node. When there are too many, the half that was not touched for the longest time is forgotten.
 pub(super) struct PerNode<T> {
     numbers: Numbers,
-    states: Vec<Touched<T>>,
+    states: Vec<T>,
+    /// Whose each state is, and when it was touched last; apart, for a decision reads the states of a thousand nodes.
+    touched: Vec<(NodeId, u64)>,
     clock: u64,
-}
-
-struct Touched<T> {
-    node: NodeId,
-    state: T,
-    at: u64,
 }
 
 impl<T> Default for PerNode<T> {
     fn default() -> Self {
-        Self { numbers: Numbers::default(), states: Vec::new(), clock: 0 }
+        Self { numbers: Numbers::default(), states: Vec::new(), touched: Vec::new(), clock: 0 }
     }
 }
 
 impl<T: Default> PerNode<T> {
     pub(super) fn get(&self, node: NodeId) -> Option<&T> {
         let number = self.numbers.get(node)?;
-        self.states.get(number as usize).map(|touched| &touched.state)
+        self.states.get(number as usize)
     }
 
     /// The same, of the candidate at `place`; see [`Numbers::at`].
     pub(super) fn at(&mut self, place: usize, node: NodeId) -> Option<&T> {
         let number = self.numbers.at(place, node)?;
-        self.states.get(number as usize).map(|touched| &touched.state)
+        self.states.get(number as usize)
     }
 
     /// To be changed; made if it is not there.
     pub(super) fn touch(&mut self, node: NodeId) -> &mut T {
         let number = self.numbers.get(node).unwrap_or_else(|| self.add(node));
         self.clock += 1;
-        let touched = &mut self.states[number as usize];
-        touched.at = self.clock;
-        &mut touched.state
+        self.touched[number as usize].1 = self.clock;
+        &mut self.states[number as usize]
     }
 
     /// All, to be changed.
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut T> {
-        self.states.iter_mut().map(|touched| &mut touched.state)
+        self.states.iter_mut()
     }
 
     fn add(&mut self, node: NodeId) -> u32 {
@@ -58,18 +53,21 @@ impl<T: Default> PerNode<T> {
             self.forget_half();
         }
         let number = self.states.len() as u32;
-        self.states.push(Touched { node, state: T::default(), at: 0 });
+        self.states.push(T::default());
+        self.touched.push((node, 0));
         self.numbers.insert(node, number);
         number
     }
 
     fn forget_half(&mut self) {
-        let mut times: Vec<u64> = self.states.iter().map(|touched| touched.at).collect();
+        let mut times: Vec<u64> = self.touched.iter().map(|(_, at)| *at).collect();
         let (_, median, _) = times.select_nth_unstable(MOST / 2);
         let median = *median;
-        self.states.retain(|touched| touched.at >= median);
+        let mut at = self.touched.iter().map(|(_, at)| *at);
+        self.states.retain(|_| at.next().is_some_and(|at| at >= median));
+        self.touched.retain(|(_, at)| *at >= median);
         self.numbers = Numbers::default();
-        (0..).zip(&self.states).for_each(|(number, touched)| self.numbers.insert(touched.node, number));
+        (0..).zip(&self.touched).for_each(|(number, (node, _))| self.numbers.insert(*node, number));
     }
 }
 

@@ -100,7 +100,7 @@ impl Heart {
             passthrough: config.passthrough.clone(),
             headers: config.headers,
             sites: Sites::new(&config.routing.sites),
-            site_header: config.routing.sites.header.clone(),
+            site_header: config.routing.sites.header.parse().ok(),
             drills: config.faults.enabled,
             readiness: Arc::clone(&self.readiness),
             metrics: Arc::clone(&self.metrics),

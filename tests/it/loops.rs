@@ -153,6 +153,20 @@ fn a_request_that_comes_back_is_refused_and_goes_elsewhere() {
 }
 
 #[test]
+fn what_is_passed_on_and_comes_back_is_refused() {
+    let bridge = Bridge::new();
+    let server = Server::start(&format!(
+        "models: {{ demo: {{ path: \"builtin:demo\" }} }}\npassthrough: {{ url: \"http://{}\" }}",
+        bridge.address
+    ));
+    bridge.lead(&server);
+    let refused = server.post("/api/pull", &json!({"model": "m"}));
+    assert_eq!(refused.status, 508);
+    let error = refused.json().expect("JSON")["error"].to_string();
+    assert!(error.contains("the request has come through"), "{error}");
+}
+
+#[test]
 fn who_has_a_model_only_from_who_asks_says_so() {
     // Each is told that the other has it, and nobody does.
     let bridge = Bridge::new();

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::codec::{decode, millis};
@@ -36,6 +37,8 @@ const FULL: Duration = Duration::from_millis(5);
 /// The part of the budget that entries may take. The file grows by doubling; pages that were given up are free only after another commit, and
 /// what is free is in pieces.
 const ENTRIES_PART: u64 = 4;
+/// What the tier is called.
+pub(super) const DISK: &str = "disk";
 /// The file's name in its folder.
 const FILE: &str = "responses.redb";
 
@@ -106,7 +109,7 @@ impl Disk {
             is_told: AtomicBool::new(false),
             index: Mutex::default(),
             budget: AtomicU64::new(budget),
-            counts: Counts::new("disk", metrics),
+            counts: Counts::new(DISK, metrics),
         });
         writer::reopen(&shelf);
         shelf.counts.holds(shelf.usage());
@@ -173,7 +176,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 #[async_trait]
 impl Tier for Disk {
     fn name(&self) -> &'static str {
-        "disk"
+        DISK
     }
 
     async fn get(&self, wanted: &Wanted<'_>) -> Option<Arc<Entry>> {
@@ -247,9 +250,14 @@ impl Tier for Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         self.orders = None;
-        if let Some(writer) = self.writer.take() {
-            // It has said itself why, if it broke.
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        // It has said itself why, if it broke.
+        let wait = || drop(writer.join());
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        match flavor {
+            // A request that has outlived its configuration: others of this thread must not wait with it.
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+            _ => wait(),
         }
     }
 }

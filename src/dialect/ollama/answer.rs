@@ -18,6 +18,9 @@ pub(super) enum Shape {
     Chat,
 }
 
+/// Bytes of a whole answer besides its texts, more or less.
+const WHOLE: usize = 320;
+
 /// Renders the answer of one request.
 pub(super) struct Answer {
     shape: Shape,
@@ -167,6 +170,7 @@ impl Render for Answer {
     fn whole(&mut self, choices: &[Whole], spent: &Spent) -> Vec<u8> {
         let mut out = BytesMut::new();
         if let [Whole { text, thinking, tool_calls, logprobs, done }, ..] = choices {
+            out.reserve(WHOLE + self.head.len() + text.len() + thinking.len());
             let line = Line { text, thinking, tool_calls, logprobs, end: Some(End::Done(done)) };
             self.line(&line, spent, &mut out);
         }
