@@ -1,5 +1,5 @@
-# What people run. What is for use is built with the profile `release`, what is only for checks with `quick`, which builds in
-# half the time; llama.cpp is compiled once per profile.
+# What people run. What is for use is built with the profile `release`, what is only for checks with `quick`, which builds
+# in half the time; llama.cpp is compiled once per profile.
 CARGO := cargo
 FLAGS := --release --locked
 QUICK := --profile quick --locked

@@ -1,5 +1,6 @@
 //! Servers that a benchmark starts: ended with their value, and what they take.
 
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,15 @@ impl Drop for Process {
         }
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// An example, which lies beside the binary once it is built.
+pub fn example(name: &str) -> Result<PathBuf, String> {
+    let path = Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name("examples").join(name);
+    match path.exists() {
+        true => Ok(path),
+        false => Err(format!("{} is missing: cargo build --release --examples", path.display())),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::child::{Process, family, resident};
+use crate::child::{Process, example, family, resident};
 use crate::client::{Client, request};
 use crate::{Outcome, stub};
 
@@ -72,7 +72,7 @@ impl Stage {
         targets.push(spawn("HAProxy", dir.path(), |port| haproxy(dir.path(), port, upstream)).await?);
         targets.push(
             spawn("bare Pingora", dir.path(), |port| {
-                let mut command = Command::new(beside("examples/bare_pingora"));
+                let mut command = Command::new(example("bare_pingora")?);
                 command.args([format!("127.0.0.1:{port}"), upstream.to_string()]);
                 Ok(command)
             })
@@ -252,11 +252,6 @@ fn arriero_with(dir: &Path, port: u16, socket: &Path, upstream: SocketAddr, more
     let mut command = Command::new(env!("CARGO_BIN_EXE_arriero"));
     command.arg("serve").arg("--config").arg(config);
     Ok(command)
-}
-
-/// A build product beside this one.
-fn beside(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name(name)
 }
 
 /// Puts this process, client and stub, on core 0.

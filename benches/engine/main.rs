@@ -12,7 +12,7 @@ mod speculation;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -233,8 +233,10 @@ fn words(count: usize, seed: u64) -> String {
 }
 
 fn fixture() -> Outcome<PathBuf> {
-    let program = Path::new(env!("CARGO_BIN_EXE_arriero")).with_file_name("examples/fixtures");
-    let made = Command::new(program).arg("bench-llama").arg(env!("CARGO_TARGET_TMPDIR")).output()?;
+    let made = Command::new(child::example("fixtures")?)
+        .arg("bench-llama")
+        .arg(env!("CARGO_TARGET_TMPDIR"))
+        .output()?;
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
     }

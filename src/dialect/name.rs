@@ -4,8 +4,6 @@
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
-/// What the name and the tag of a model may have besides letters and digits.
-const PUNCTUATION: &str = "_-.";
 /// Says that the model is on this machine, which every model here is.
 const SOURCE_MARKER: &str = ":local";
 
@@ -13,10 +11,20 @@ const SOURCE_MARKER: &str = ":local";
 /// is malformed.
 pub fn key(name: &str) -> Option<String> {
     // Nearly all names are keys already, and every request has one.
-    if is_part(name, 80, PUNCTUATION) && !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    if is_word(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Some(name.to_owned());
     }
     Parts::of(&name.to_lowercase()).map(|parts| parts.short())
+}
+
+/// Whether two names mean the same model, which those do that have one key; looked at without making it.
+pub fn is_same(a: &str, b: &str) -> bool {
+    let all =
+        |name| Parts::of(name).map(|Parts { host, namespace, model, tag }| [host, namespace, model, tag]);
+    match (all(a), all(b)) {
+        (Some(a), Some(b)) => a.iter().zip(&b).all(|(a, b)| a.eq_ignore_ascii_case(b)),
+        _ => false,
+    }
 }
 
 /// The name with every part, spelled as it is: `registry.ollama.ai/library/demo:latest`. A malformed one stays as it is.
@@ -43,10 +51,8 @@ impl<'a> Parts<'a> {
         let (rest, model) = path.rsplit_once('/').unwrap_or((DEFAULT_NAMESPACE, path));
         let (host, namespace) = rest.rsplit_once('/').unwrap_or((DEFAULT_HOST, rest));
         let host = host.split_once("://").map_or(host, |(_scheme, host)| host);
-        let valid = is_part(host, 350, "_-.:")
-            && is_part(namespace, 80, "_-")
-            && is_part(model, 80, PUNCTUATION)
-            && is_part(tag, 80, PUNCTUATION);
+        let valid =
+            is_part(host, 350, "_-.:") && is_part(namespace, 80, "_-") && is_word(model) && is_word(tag);
         valid.then_some(Self { host, namespace, model, tag })
     }
 
@@ -81,6 +87,11 @@ fn without_marker(name: &str) -> &str {
     }
 }
 
+/// What the name of a model and its tag are.
+fn is_word(part: &str) -> bool {
+    is_part(part, 80, "_-.")
+}
+
 fn is_part(part: &str, longest: usize, punctuation: &str) -> bool {
     let first = part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
     let allowed = |b: u8| b.is_ascii_alphanumeric() || punctuation.as_bytes().contains(&b);
@@ -89,7 +100,9 @@ fn is_part(part: &str, longest: usize, punctuation: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{full, key};
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    use super::{full, is_same, key};
 
     #[test]
     fn names_that_mean_the_same_model_have_one_key() {
@@ -151,6 +164,16 @@ mod tests {
             if let Some(first) = key(&name).filter(|k| !k.ends_with(":local")) {
                 proptest::prop_assert_eq!(key(&first), Some(first));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_the_same_that_have_one_key(
+            a in "(registry\\.ollama\\.ai/)?(library/|[LM]/)?[aAb]{0,2}(:[lL]atest|:8[bB]|:local)?",
+            b in "(registry\\.ollama\\.ai/)?(library/|[lm]/)?[aAb]{0,2}(:[lL]atest|:8[bB]|:local)?",
+        ) {
+            prop_assert_eq!(is_same(&a, &b), key(&a).is_some() && key(&a) == key(&b), "{} {}", a, b);
         }
     }
 }

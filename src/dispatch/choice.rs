@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::breakers::{Pair, Passage};
 use super::{Claim, Dispatch, Target};
 use crate::breaker::Shut;
+use crate::dialect::name::is_same;
 use crate::node::{Node, Resident};
 use crate::routing::{Candidate, Decisions, Digest, Order, Outcome, Pick, Residency, Signals, Strategy};
 use crate::telemetry::Metrics;
@@ -174,13 +175,9 @@ fn candidate(node: &Node, model: &str, share: f64, now: Instant) -> Candidate {
 
 /// Whether a node that says what it has in memory does not have this model there.
 pub(super) fn is_absent(node: &Node, model: &str, resident: Option<&[Resident]>) -> bool {
-    // Whoever wrote the name into the configuration may have left the tag out, with which the node tells it.
-    fn bare(name: &str) -> &str {
-        name.strip_suffix(":latest").unwrap_or(name)
-    }
-    let is_theirs = |theirs: &str, it: &Resident| bare(theirs).eq_ignore_ascii_case(bare(&it.name));
+    let is_there = |theirs: &str, it: &Resident| it.name == theirs || is_same(theirs, &it.name);
     resident
-        .is_some_and(|resident| !node.named(model, |theirs| resident.iter().any(|it| is_theirs(theirs, it))))
+        .is_some_and(|resident| !node.named(model, |theirs| resident.iter().any(|it| is_there(theirs, it))))
 }
 
 impl Choice {

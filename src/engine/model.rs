@@ -1,44 +1,36 @@
-//! [`Model`]: a loaded GGUF and what the engine needs to know of it.
+//! [`Model`]: a loaded GGUF. What it is stands in `nature`, what it reads and writes in `vocabulary`.
+
+mod nature;
+mod vocabulary;
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::model::{LlamaModel, RopeType};
-use llama_cpp_2::token::LlamaToken;
 
 use super::adapters::Adapters;
 use super::grammar::Grammars;
 use super::purpose::{Purpose, llama_pooling};
-use super::rank::Frame;
-use super::sampling::Token;
-use super::sampling::dry::{self, Breakers};
+use super::sampling::dry::Breakers;
 use super::speculate::{DraftModel, Speculation};
 use super::speech::Speech;
 use super::template::ChatTemplate;
 use super::vision::Vision;
 use super::{check, log, threads};
 use crate::generation::seam::{KvType, Model as Facts, Spec, SpeculateMode};
-use crate::generation::{Failure, FailureCode};
+use nature::{can_forget, can_shift, facts, has_planes, slides};
+pub use vocabulary::llama_token;
+use vocabulary::token_text;
 
 /// Below this many bytes of weights one thread decodes a token as fast as several, which meet after every operation. On a busy
 /// machine they wait there for whichever is not running: a token of the demo model (8 MB) takes 0.3 ms on one thread and was
 /// seen to take 130 ms on two.
 const TINY: u64 = 32 << 20;
-
-/// Context per sequence where nobody says.
-const CONTEXT: u32 = 4096;
-
-/// The same for an embedder. llama.cpp keeps room for the logits of every token of a batch though nobody reads them: with a
-/// vocabulary of 150,000 tokens that is 0.6 MB for each token of the longest input.
-const EMBEDDER_CONTEXT: u32 = 2048;
-
-/// The most texts a request can name as DRY's sequence breakers: each is looked for in the whole vocabulary.
-const MOST_BREAKERS: usize = 64;
 
 /// A model in memory. Shared by the thread that computes and the tasks that prepare requests.
 pub struct Model {
@@ -255,234 +247,6 @@ impl Model {
         let (bos, eos) = (text(self.llama.vocab().bos()), text(self.llama.vocab().eos()));
         ChatTemplate::jinja(source, &bos, &eos).map_err(|error| error.to_string())
     }
-
-    /// The special token that `text` is, if it is one.
-    fn special(&self, text: &str) -> Option<Token> {
-        match self.tokenize(text, false, true)[..] {
-            [token] if self.is_control(token) => Some(token),
-            _ => None,
-        }
-    }
-
-    /// The tokens of `text`. `add_special` adds those that start (and end) a sequence where the model wants them;
-    /// `parse_special` recognises special tokens written in the text.
-    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
-        let tokens = self.llama.vocab().tokenize(text.as_bytes(), add_special, parse_special);
-        tokens.into_iter().map(|token| token.0.cast_unsigned()).collect()
-    }
-
-    /// The tokens of a prompt with its special tokens; a start token that the text brings along is not doubled.
-    pub fn tokenize_prompt(&self, text: &str, starts: bool) -> Vec<Token> {
-        let bos = token_text(&self.llama, self.llama.vocab().bos());
-        let doubled = !bos.is_empty() && text.starts_with(&bos);
-        self.tokenize(text, starts && !doubled, true)
-    }
-
-    /// The text of `tokens`, special ones included; bytes that are no text are replaced.
-    pub fn detokenize(&self, tokens: &[Token]) -> String {
-        String::from_utf8_lossy(&self.pieces(tokens).concat()).into_owned()
-    }
-
-    /// The bytes of each of `tokens`, special ones included; of a token that there is not, none.
-    pub fn pieces(&self, tokens: &[Token]) -> Vec<Vec<u8>> {
-        let piece = |token| self.llama.vocab().token_to_piece(llama_token(token), true, None);
-        tokens.iter().map(|&token| if self.knows(token) { piece(token) } else { Vec::new() }).collect()
-    }
-
-    /// The bytes a token stands for in text; none for special tokens.
-    pub fn piece(&self, token: Token) -> Vec<u8> {
-        self.llama.vocab().token_to_piece(llama_token(token), false, None)
-    }
-
-    /// The bytes a token stands for, a special one's name included.
-    pub fn mark(&self, token: Token) -> Vec<u8> {
-        self.llama.vocab().token_to_piece(llama_token(token), true, None)
-    }
-
-    /// Whether the token ends a generation.
-    pub fn is_end(&self, token: Token) -> bool {
-        self.llama.vocab().is_eog(llama_token(token))
-    }
-
-    /// Whether there is such a token.
-    pub fn knows(&self, token: Token) -> bool {
-        token < self.llama.vocab().n_tokens().cast_unsigned()
-    }
-
-    /// Whether the token is a special one.
-    pub fn is_control(&self, token: Token) -> bool {
-        self.llama.vocab().is_control(llama_token(token))
-    }
-
-    /// The start token, where the model wants it in front.
-    pub fn start(&self) -> Option<Token> {
-        let vocabulary = self.llama.vocab();
-        if vocabulary.should_add_bos() { known(vocabulary.bos()) } else { None }
-    }
-
-    /// How a model that ranks wants query and document put together, where its file says so.
-    pub fn rank_template(&self) -> Option<String> {
-        self.llama.chat_template(Some("rerank")).ok()?.to_string().ok()
-    }
-
-    /// The special tokens around query and document where it does not.
-    pub fn frame(&self) -> Frame {
-        let vocabulary = self.llama.vocab();
-        let end = known(vocabulary.eos()).or_else(|| known(vocabulary.sep()));
-        Frame {
-            start: self.start(),
-            end: end.filter(|_| vocabulary.should_add_eos()),
-            separator: known(vocabulary.sep()).filter(|_| vocabulary.should_add_sep()),
-        }
-    }
-
-    /// The tokens before prefix, suffix and gap of a fill-in-the-middle prompt.
-    pub fn infill(&self) -> Option<[Token; 3]> {
-        infill(&self.llama)
-    }
-
-    /// The tokens before a repository's name and before a file's.
-    pub fn infill_files(&self) -> (Option<Token>, Option<Token>) {
-        let vocabulary = self.llama.vocab();
-        (known(vocabulary.fim_rep()), known(vocabulary.fim_sep()))
-    }
-
-    /// Tokens that end what is filled in: those that would begin another file.
-    pub fn infill_ends(&self) -> Vec<Token> {
-        let vocabulary = self.llama.vocab();
-        let ends = [vocabulary.fim_pad(), vocabulary.fim_rep(), vocabulary.fim_sep()];
-        ends.into_iter().filter_map(known).collect()
-    }
-
-    /// The grammars of its vocabulary, built when first used.
-    pub fn grammars(&self) -> Result<&Grammars, Failure> {
-        let grammars = self.grammars.get_or_init(|| {
-            let (words, ends) = self.words();
-            Grammars::new(&words, &ends)
-        });
-        grammars
-            .as_ref()
-            .map_err(|reason| Failure { code: FailureCode::Unsupported, message: reason.clone() })
-    }
-
-    /// What breaks a repetition for DRY; the usual texts if `texts` says nothing.
-    pub fn dry_breakers(&self, texts: Option<&[String]>) -> Result<Arc<Breakers>, Failure> {
-        let texts = texts.map_or_else(|| dry::BREAKERS.map(str::to_owned).to_vec(), <[String]>::to_vec);
-        if texts.len() > MOST_BREAKERS {
-            let message = format!("dry_sequence_breakers holds more than {MOST_BREAKERS} texts");
-            return Err(Failure { code: FailureCode::InvalidRequest, message });
-        }
-        let mut last = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, breakers)) = &*last
-            && *known == texts
-        {
-            return Ok(breakers.clone());
-        }
-        let vocabulary = self.llama.vocab();
-        let words: Vec<_> =
-            vocabulary.tokens().map(|token| vocabulary.token_to_piece(token, true, None)).collect();
-        let tokenize = |text: &[u8]| {
-            let tokens = vocabulary.tokenize(text, false, false);
-            tokens.into_iter().filter_map(known).collect()
-        };
-        let breakers = Arc::new(Breakers::new(&texts, &words, tokenize));
-        *last = Some((texts, breakers.clone()));
-        Ok(breakers)
-    }
-
-    /// The bytes of all tokens as [`Grammars::new`] wants them, and the end tokens, the one of a turn first.
-    fn words(&self) -> (Vec<Vec<u8>>, Vec<Token>) {
-        let vocabulary = self.llama.vocab();
-        let words = vocabulary.tokens().map(|token| {
-            let mut word = vocabulary.token_to_piece(token, false, None);
-            if word.is_empty() {
-                word = vocabulary.token_to_piece(token, true, None);
-                if !word.is_empty() {
-                    word.insert(0, toktrie::TokTrie::SPECIAL_TOKEN_MARKER);
-                }
-            }
-            word
-        });
-        let words = words.collect();
-        let first = known(vocabulary.eot()).or_else(|| known(vocabulary.eos()));
-        let mut ends: Vec<Token> = first.into_iter().collect();
-        let all = vocabulary.tokens().filter(|&token| vocabulary.is_eog(token)).filter_map(known);
-        ends.extend(all.filter(|&token| Some(token) != first));
-        (words, ends)
-    }
-}
-
-/// llama.cpp's own type for a token.
-pub fn llama_token(token: Token) -> LlamaToken {
-    LlamaToken(token.cast_signed())
-}
-
-/// llama.cpp writes -1 for a token that the vocabulary lacks.
-fn known(token: LlamaToken) -> Option<Token> {
-    Token::try_from(token.0).ok()
-}
-
-fn token_text(llama: &LlamaModel, token: LlamaToken) -> String {
-    let bytes = known(token).map(|_| llama.vocab().token_to_piece(token, true, None));
-    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
-}
-
-fn infill(llama: &LlamaModel) -> Option<[Token; 3]> {
-    let vocabulary = llama.vocab();
-    Some([known(vocabulary.fim_pre())?, known(vocabulary.fim_suf())?, known(vocabulary.fim_mid())?])
-}
-
-/// `cells`: those that sequences share; 0: they share none.
-fn facts(llama: &LlamaModel, purpose: Purpose, spec: &Spec, cells: u32) -> Facts {
-    let trained = llama.n_ctx_train();
-    let completes = purpose == Purpose::Generate;
-    let usual = if completes { CONTEXT } else { EMBEDDER_CONTEXT };
-    let context = context_length(spec.context, usual, trained);
-    // A sequence can have all that there are, so that whatever fits its context can run.
-    let context = if cells == 0 { context } else { context.min(cells) };
-    let parallel = spec.parallel.max(1);
-    Facts {
-        context,
-        parallel,
-        cells: if cells == 0 { u64::from(context) * u64::from(parallel) } else { cells.into() },
-        trained_context: trained,
-        embedding_length: llama.n_embd_out().try_into().unwrap_or(0),
-        completes,
-        embeds: purpose == Purpose::Embed,
-        ranks: purpose == Purpose::Rank,
-        infills: completes && infill(llama).is_some(),
-    }
-}
-
-/// Context per sequence: what was asked for, or the usual one; never more than trained.
-fn context_length(asked: u32, usual: u32, trained: u32) -> u32 {
-    let wanted = if asked == 0 { usual } else { asked };
-    if trained == 0 { wanted } else { wanted.min(trained) }
-}
-
-/// llama.cpp ends the process when it has to shift a cache that cannot be shifted, and llama-cpp-2 does not wrap the question.
-/// These are the cases of its `get_can_shift`; the memories that keep no cell per token; and quantised caches, where this version
-/// crashes.
-fn can_shift(llama: &LlamaModel, architecture: &str, kv_type: KvType) -> bool {
-    can_forget(llama) && !has_planes(llama) && architecture != "step35" && kv_type == KvType::F16
-}
-
-/// Whether a token can have several positions, as parts of a picture do that stand in a plane.
-fn has_planes(llama: &LlamaModel) -> bool {
-    matches!(llama.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision))
-}
-
-/// Whether its memory has a cell per token, which can be freed again.
-fn can_forget(llama: &LlamaModel) -> bool {
-    !llama.is_recurrent() && !llama.is_hybrid()
-}
-
-/// Whether a layer of the model attends to a window only. llama-cpp-2 does not wrap the question: the key says so, or it is one
-/// of those that have a window without it.
-fn slides(llama: &LlamaModel, architecture: &str) -> bool {
-    let window = llama.meta_val_str(&format!("{architecture}.attention.sliding_window")).ok();
-    let has_window = window.and_then(|value| value.parse::<u32>().ok()).is_some_and(|window| window > 0);
-    has_window || ["gemma2", "llama4", "exaone4", "exaone-moe"].contains(&architecture)
 }
 
 /// Why llama.cpp failed, from what it logged, for its functions return nothing. `otherwise` is the heading where its words fall

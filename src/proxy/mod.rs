@@ -50,7 +50,7 @@ pub struct Proxy {
     pub headers: bool,
     /// Where clients are, by their addresses.
     pub sites: Sites,
-    /// The header that says it.
+    /// The header that says it; none where the configured one is not a name.
     pub site_header: Option<HeaderName>,
     /// Whether requests may ask for a fault.
     pub drills: bool,

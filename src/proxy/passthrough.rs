@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorSource, ErrorType};
@@ -102,18 +102,16 @@ impl ProxyHttp for Passthrough {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        let mut outcome = Ok(());
-        reply::decorate(ctx, self.proxy.headers, |name, value| {
-            let added = match *name {
+        let mut ours = HeaderMap::new();
+        reply::decorate(&mut ours, ctx, self.proxy.headers);
+        for (name, value) in &ours {
+            match *name {
                 // What the server's answer depends on stands beside what ours does.
-                header::VARY => response.append_header(name, value).map(|_| ()),
-                _ => response.insert_header(name, value),
-            };
-            if added.is_err() {
-                outcome = added;
+                header::VARY => drop(response.append_header(name, value)?),
+                _ => response.insert_header(name, value)?,
             }
-        });
-        outcome
+        }
+        Ok(())
     }
 
     /// Tells the client in its dialect, if nothing was sent yet.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, VIA};
 use http::response::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -13,13 +13,14 @@ use crate::error::Error;
 
 /// As Ollama has it.
 pub(super) const JSON: &str = "application/json; charset=utf-8";
-/// As many headers as most answers have, Pingora's two included.
-const HEADERS: usize = 12;
 /// As Ollama has it for `GET /`.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+/// As many headers as most answers have, Pingora's two included.
+const HEADERS: usize = 12;
 
-/// Hands `put` what every response carries: the request's id, CORS for an allowed origin, and where the answer came from.
-pub(super) fn decorate(ctx: &Context, arriero_headers: bool, mut put: impl FnMut(&HeaderName, HeaderValue)) {
+/// Puts in what every response carries: the request's id, CORS for an allowed origin, and where the answer came from.
+pub(super) fn decorate(headers: &mut HeaderMap, ctx: &Context, arriero_headers: bool) {
+    let mut put = |name: &HeaderName, value| drop(headers.insert(name, value));
     put(&header::REQUEST_ID, text(&ctx.id));
     if let Some(origin) = &ctx.origin {
         put(&ACCESS_CONTROL_ALLOW_ORIGIN, text(origin));
@@ -56,9 +57,7 @@ fn text(text: &str) -> HeaderValue {
 pub(super) fn head(proxy: &Proxy, ctx: &Context, status: StatusCode, content_type: &'static str) -> Parts {
     let mut head = empty(status);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    decorate(ctx, proxy.headers, |name, value| {
-        head.headers.insert(name, value);
-    });
+    decorate(&mut head.headers, ctx, proxy.headers);
     if !ctx.via.is_empty() {
         // Whoever sent it is an Arriero too, and must know whom it has asked.
         head.headers.insert(VIA, text(&proxy.dispatch.via()));

@@ -143,9 +143,7 @@ async fn preflight(session: &mut ServerSession, ctx: &Context) -> pingora::Resul
     let mut head = reply::empty(StatusCode::NO_CONTENT);
     head.headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(access::METHODS));
     head.headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(access::HEADERS));
-    reply::decorate(ctx, false, |name, value| {
-        head.headers.insert(name, value);
-    });
+    reply::decorate(&mut head.headers, ctx, false);
     reply::begin(session, head).await
 }
 

@@ -2,8 +2,10 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
+use super::nature::context_length;
 use super::*;
 use crate::engine::draw::uniform;
+use crate::engine::sampling::Token;
 use crate::engine::sampling::dry::Dry;
 use crate::generation::Options;
 
