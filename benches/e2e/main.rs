@@ -13,11 +13,15 @@ mod client;
 mod followers;
 mod misses;
 mod overhead;
+#[path = "../parts.rs"]
+mod parts;
 mod process;
 mod streams;
 mod stub;
 
 use std::error::Error;
+
+use parts::wants;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -26,8 +30,6 @@ fn main() -> Outcome<()> {
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
-    let wants = |name: &str| only.is_empty() || only.split(',').any(|wanted| wanted == name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         process::pin_self()?;

@@ -1,6 +1,6 @@
 //! The engine beside llama-server on the same file with the same threads, in one interleaved run, so that only ratios matter:
-//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone. With the argument
-//! `speculation` only that is measured.
+//! `LLAMA_SERVER=/path/of/llama-server cargo bench --bench engine`; prints Markdown. Without it Arriero runs alone. `BENCH_ONLY` names
+//! the parts that are wanted: `streams`, `prefix`, `beside`, `fluency`, `speculation`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the tables are what this program makes")]
 
@@ -8,6 +8,8 @@ mod bandwidth;
 #[path = "../child.rs"]
 mod child;
 mod contender;
+#[path = "../parts.rs"]
+mod parts;
 mod speculation;
 
 use std::error::Error;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use child::{family, resident};
 use contender::{Answer, Contender, Shape, TEMPERATURE};
+use parts::wants;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -63,11 +66,16 @@ async fn run() -> Outcome<()> {
         Ok([arriero(shape)?, arriero(changed)?].into_iter().chain(other).collect())
     };
     let in_pool = |shape| Shape { is_pool: true, ..shape };
-    if !std::env::args().any(|argument| argument == "speculation") {
+    if wants("streams") || wants("prefix") || wants("beside") {
         let title =
             format!("Engine (0.5B Q4_0, medians of {ROUNDS} rounds; builtin:demo starts in {demo:.2} s)");
         compare(&title, &contenders(MANY, in_pool(MANY))?, measure).await?;
+    }
+    if wants("fluency") {
         compare("A very long prompt beside four streams", &contenders(DEEP, in_pool(DEEP))?, fluency).await?;
+    }
+    if !wants("speculation") {
+        return Ok(());
     }
     let contenders = contenders(MANY, Shape { speculates: false, ..MANY })?;
     let measure = async |one: &Contender, round, figures: &mut _| {
@@ -104,6 +112,36 @@ async fn compare(
 async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> Outcome<()> {
     let (process, address, start) = contender.start().await?;
     note(figures, "start to first token, s", start);
+    if wants("streams") {
+        streams(contender, address, round, figures).await?;
+    }
+    let system = words(LONG, 77 + round as u64);
+    if wants("prefix") {
+        prefix(contender, address, &system, figures).await?;
+    }
+    if wants("beside") {
+        beside(contender, address, round, figures).await?;
+    }
+    let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
+    note(figures, "resident, MB", memory as f64 / 1e6);
+    if !wants("prefix") {
+        return Ok(());
+    }
+    drop(process);
+    let (_process, address, _) = contender.start().await?;
+    let ask = |caller| format!("{system}\nQuestion {caller} (restarted):");
+    let answers = together(contender, address, CALLERS, 8, ask).await?;
+    note_ttft(figures, &format!("{CALLERS} callers, that prefix after a restart"), &answers);
+    Ok(())
+}
+
+/// Callers that have nothing in common and come at once.
+async fn streams(
+    contender: &Contender,
+    address: SocketAddr,
+    round: usize,
+    figures: &mut Figures,
+) -> Outcome<()> {
     for streams in STREAMS {
         let from = Instant::now();
         let answers = together(contender, address, streams, TOKENS, |caller| {
@@ -114,7 +152,16 @@ async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> 
         note(figures, &format!("tokens/s, {streams} streams"), rate);
         note_ttft(figures, &format!("{streams} streams"), &answers);
     }
-    let system = words(LONG, 77 + round as u64);
+    Ok(())
+}
+
+/// Callers whose prompts begin alike.
+async fn prefix(
+    contender: &Contender,
+    address: SocketAddr,
+    system: &str,
+    figures: &mut Figures,
+) -> Outcome<()> {
     for temperature in ["new", "warm"] {
         let ask = |caller| format!("{system}\nQuestion {caller} ({temperature}):");
         let answers = together(contender, address, CALLERS, 8, ask).await?;
@@ -131,14 +178,6 @@ async fn measure(contender: &Contender, round: usize, figures: &mut Figures) -> 
             note(figures, &format!("tokens/s, {streams} streams behind one 1k-token prefix"), rate);
         }
     }
-    beside(contender, address, round, figures).await?;
-    let memory: u64 = family(process.0.id()).into_iter().map(resident).sum();
-    note(figures, "resident, MB", memory as f64 / 1e6);
-    drop(process);
-    let (_process, address, _) = contender.start().await?;
-    let ask = |caller| format!("{system}\nQuestion {caller} (restarted):");
-    let answers = together(contender, address, CALLERS, 8, ask).await?;
-    note_ttft(figures, &format!("{CALLERS} callers, that prefix after a restart"), &answers);
     Ok(())
 }
 

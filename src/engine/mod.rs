@@ -25,6 +25,7 @@ mod model;
 mod pace;
 mod parse;
 mod paused;
+mod prefixes;
 mod prompt;
 mod purpose;
 mod queue;

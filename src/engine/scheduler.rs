@@ -23,6 +23,7 @@ use super::command::Command;
 use super::health::Status;
 use super::model::Model;
 use super::pace::{Pace, Reading};
+use super::prefixes::Prefixes;
 use super::queue::Queue;
 use super::sampling::Sampler;
 use super::sharing::{self, Offer};
@@ -43,6 +44,8 @@ pub struct Scheduler<'a> {
     allocated: Settings,
     pool: Pool,
     slots: Vec<Slot>,
+    /// Which of them begin alike.
+    prefixes: Prefixes,
     queue: Queue,
     sampler: Sampler,
     pace: Pace,
@@ -99,6 +102,7 @@ impl<'a> Scheduler<'a> {
             batch: LlamaBatch::new(capacity, 1),
             slots: ids.map(|id| Slot::new(id, &pool)).collect(),
             pool,
+            prefixes: Prefixes::default(),
             queue: Queue::default(),
             sampler: Sampler::default(),
             pace: Pace::new(settings.pace.clone(), capacity),

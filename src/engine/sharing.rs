@@ -41,30 +41,26 @@ pub enum Offer {
 }
 
 /// The slot from which the sequence in `receiver` should copy the beginning of `prompt`, if that saves reading much. Cells that
-/// are there already win over those that are still to be read.
-pub fn donor(slots: &[Slot], receiver: usize, prompt: &[Token]) -> Option<Donor> {
-    let own = slots[receiver].common_prefix(prompt);
-    let adapter = slots[receiver].adapter();
-    let others =
-        slots.iter().enumerate().filter(|&(index, slot)| index != receiver && slot.adapter() == adapter);
-    let best = others.max_by_key(|(_, slot)| (slot.promised_prefix(prompt), slot.common_prefix(prompt)));
-    let (index, slot) = best?;
-    let tokens = usable(slot.promised_prefix(prompt), prompt);
-    (tokens >= own + WORTH).then_some(Donor { slot: index, job: slot.last_used, tokens, adapter })
+/// are there already win over those that are still to be read. `shared` is what [`Prefixes::shared`] says of the prompt.
+///
+/// [`Prefixes::shared`]: super::prefixes::Prefixes::shared
+pub fn donor(slots: &[Slot], shared: &[usize], receiver: usize, prompt: &[Token]) -> Option<Donor> {
+    let others = (0..slots.len()).filter(|&index| index != receiver);
+    let slot = others.max_by_key(|&index| (shared[index], held(slots, shared, index)))?;
+    let tokens = usable(shared[slot], prompt);
+    let (own, adapter) = (slots[receiver].common_prefix(prompt), slots[receiver].adapter());
+    (tokens >= own + WORTH).then_some(Donor { slot, job: slots[slot].last_used, tokens, adapter })
 }
 
-/// Which slot has most of `prompt`'s beginning in its cells, computed with `adapter`, and how many tokens that is; none where none
-/// has any.
-pub fn holder(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> Option<(usize, usize)> {
-    let useful = slots.iter().enumerate().filter(|(_, slot)| slot.adapter() == adapter);
-    let held = useful.map(|(index, slot)| (index, slot.common_prefix(prompt)));
-    held.max_by_key(|&(_, common)| common).filter(|&(_, common)| common > 0)
+/// Which slot has most of a prompt's beginning in its cells, and how many tokens that is; none where none has any.
+pub fn holder(slots: &[Slot], shared: &[usize]) -> Option<(usize, usize)> {
+    let all = (0..slots.len()).map(|index| (index, held(slots, shared, index)));
+    all.max_by_key(|&(_, held)| held).filter(|&(_, held)| held > 0)
 }
 
-/// How many tokens of `prompt`, computed with `adapter`, are in memory or about to be.
-pub fn promised(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> usize {
-    let useful = slots.iter().filter(|slot| slot.adapter() == adapter);
-    useful.map(|slot| slot.promised_prefix(prompt)).max().unwrap_or(0)
+/// What a slot has by now of what it shares with a prompt.
+fn held(slots: &[Slot], shared: &[usize], index: usize) -> usize {
+    shared[index].min(slots[index].used())
 }
 
 /// What `donor` has of `prompt`.
@@ -86,8 +82,15 @@ fn usable(common: usize, prompt: &[Token]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prefixes::Prefixes;
     use super::super::sequence::Sequence;
     use super::*;
+
+    fn donor(slots: &[Slot], receiver: usize, prompt: &[Token]) -> Option<Donor> {
+        let mut prefixes = Prefixes::default();
+        prefixes.follow(slots);
+        super::donor(slots, &prefixes.shared(prompt, slots[receiver].adapter()), receiver, prompt)
+    }
 
     fn tokens(common: u32, own: u32) -> Vec<Token> {
         (0..common).chain(own..own + 10).collect()

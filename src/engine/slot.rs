@@ -4,6 +4,7 @@ use llama_cpp_2::context::LlamaContext;
 
 use super::adapters::Adapter;
 use super::cells::{Pool, Row};
+use super::prefixes::alike;
 use super::sampling::Token;
 use super::sequence::Sequence;
 use super::sharing::Donor;
@@ -74,14 +75,7 @@ impl Slot {
 
     /// How many tokens at the front of `prompt` are in its cells.
     pub fn common_prefix(&self, prompt: &[Token]) -> usize {
-        self.cells().iter().zip(prompt).take_while(|(cell, token)| cell == token).count()
-    }
-
-    /// The same once its sequence has decoded what it is going to read.
-    pub fn promised_prefix(&self, prompt: &[Token]) -> usize {
-        let unread =
-            self.sequence.as_ref().filter(|sequence| sequence.is_reading()).map_or(&[][..], Sequence::unfed);
-        self.cells().iter().chain(unread).zip(prompt).take_while(|(held, token)| held == token).count()
+        alike(self.cells(), prompt)
     }
 
     /// Whether what runs here still reads.
@@ -97,11 +91,6 @@ impl Slot {
     /// Those of them that come before the next picture.
     pub fn readable(&self) -> usize {
         self.sequence.as_ref().map_or(0, Sequence::readable)
-    }
-
-    /// Whether more than half of what it holds would be of use for `prompt`.
-    pub fn suits(&self, prompt: &[Token]) -> bool {
-        2 * self.common_prefix(prompt) > self.cells.len()
     }
 
     /// Whether its sequence waits for cells that others are to give it.

@@ -30,12 +30,13 @@ impl Scheduler<'_> {
 
     /// Who is next, once there are cells for it.
     fn admit(&mut self) -> Option<Next> {
-        let promised =
-            |waiting: &Waiting| sharing::promised(&self.slots, waiting.prompt(), waiting.adapter());
+        self.prefixes.follow(&self.slots);
+        let promised = |waiting: &Waiting| self.prefixes.longest(waiting.prompt(), waiting.adapter());
         let (next, waiting) = self.queue.next(promised)?;
         let running = self.running().count();
         if running > 0 && self.pool.is_shared() {
-            let (holder, common) = sharing::holder(&self.slots, waiting.prompt(), waiting.adapter()).unzip();
+            let shared = self.prefixes.shared(waiting.prompt(), waiting.adapter());
+            let (holder, common) = sharing::holder(&self.slots, &shared).unzip();
             let needs = match waiting {
                 Waiting::New(job, _) => job.prompt.tokens.len() - promised(waiting),
                 Waiting::Paused(paused) => paused.needs(common.unwrap_or(0)),
@@ -47,12 +48,13 @@ impl Scheduler<'_> {
     }
 
     fn start(&mut self, turn: Turn<Priority>, mut sequence: Sequence) {
-        let Some(index) = choose(&self.slots, sequence.start(), sequence.adapter()) else { return };
+        let shared = self.shared(sequence.start(), sequence.adapter());
+        let Some(index) = choose(&self.slots, &shared) else { return };
         self.slots[index].adapt(&mut self.context, sequence.adapter());
         let cached = self.slots[index].reuse(&mut self.context, sequence.start());
         sequence.skip(cached);
         self.occupy(index, turn);
-        self.slots[index].donor = sharing::donor(&self.slots, index, sequence.start());
+        self.slots[index].donor = sharing::donor(&self.slots, &shared, index, sequence.start());
         self.slots[index].sequence = Some(sequence);
         self.look_up(index);
     }
@@ -62,9 +64,10 @@ impl Scheduler<'_> {
             return self.start(turn, paused.sequence);
         }
         let adapter = paused.sequence.adapter();
-        let Some(index) = choose(&self.slots, paused.tokens(), adapter) else { return };
+        let shared = self.shared(paused.tokens(), adapter);
+        let Some(index) = choose(&self.slots, &shared) else { return };
         self.slots[index].adapt(&mut self.context, adapter);
-        let holder = sharing::holder(&self.slots, paused.tokens(), adapter);
+        let holder = sharing::holder(&self.slots, &shared);
         if let Some((holder, common)) = holder
             && !paused.restores(common)
             && let Ok([slot, holder]) = self.slots.get_disjoint_mut([index, holder])
@@ -74,6 +77,12 @@ impl Scheduler<'_> {
         let common = holder.map_or(0, |(_, common)| common);
         paused.resume(&mut self.context, &mut self.slots[index], common);
         self.occupy(index, turn);
+    }
+
+    /// How many tokens of `prompt` each slot has or will have.
+    fn shared(&mut self, prompt: &[Token], adapter: Option<Adapter>) -> Vec<usize> {
+        self.prefixes.follow(&self.slots);
+        self.prefixes.shared(prompt, adapter)
     }
 
     fn occupy(&mut self, index: usize, turn: Turn<Priority>) {
@@ -124,17 +133,16 @@ impl Scheduler<'_> {
     }
 }
 
-/// The free slot that suits `prompt` best; among equals one next to a slot that runs, and the one idle for longest. A slot that
-/// holds much else as well keeps it: from there the beginning is copied.
-fn choose(slots: &[Slot], prompt: &[Token], adapter: Option<Adapter>) -> Option<usize> {
+/// The free slot that has most of a prompt, of which they have as many tokens as `shared`; among equals one next to a slot that
+/// runs, and the one idle for longest. A slot that holds much else as well keeps it: from there the beginning is copied.
+fn choose(slots: &[Slot], shared: &[usize]) -> Option<usize> {
     let runs = |index: usize| slots.get(index).is_some_and(|slot| slot.sequence.is_some());
     let free = (0..slots.len()).filter(|&index| !runs(index));
     free.max_by_key(|&index| {
         let is_beside = runs(index + 1) || index.checked_sub(1).is_some_and(runs);
         let slot = &slots[index];
-        let is_useful = slot.adapter() == adapter && slot.suits(prompt);
-        let common = if is_useful { slot.common_prefix(prompt) } else { 0 };
-        (common, is_beside, u64::MAX - slot.last_used)
+        let is_most = 2 * shared[index] > slot.used();
+        (if is_most { shared[index] } else { 0 }, is_beside, u64::MAX - slot.last_used)
     })
 }
 
@@ -149,14 +157,14 @@ mod tests {
             slot.last_used = last_used;
         }
         let mut given = Vec::new();
-        while let Some(index) = choose(&slots, &[7], None) {
+        while let Some(index) = choose(&slots, &[0; 5]) {
             slots[index].sequence = Some(Sequence::unread(&[7]));
             given.push(index);
         }
         assert_eq!(given, [2, 3, 4, 1, 0]);
         slots[3].sequence = None;
         slots[0].sequence = None;
-        assert_eq!(choose(&slots, &[7], None), Some(3), "both are beside one that runs");
+        assert_eq!(choose(&slots, &[0; 5]), Some(3), "both are beside one that runs");
     }
 
     #[test]
@@ -164,12 +172,10 @@ mod tests {
         let mut slots = vec![Slot::holding(0, &[1, 2, 3, 4, 5, 6]), Slot::holding(1, &[9]), Slot::empty(2)];
         slots[1].last_used = 1;
         assert_eq!(
-            choose(&slots, &[1, 2, 7, 7], None),
+            choose(&slots, &[2, 0, 0]),
             Some(2),
             "two of six is little, and slot 2 has nothing to lose"
         );
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], None), Some(0));
-        let adapter = Some(Adapter::at(0));
-        assert_eq!(choose(&slots, &[1, 2, 3, 4, 7], adapter), Some(2), "those cells are of no use to it");
+        assert_eq!(choose(&slots, &[4, 0, 0]), Some(0));
     }
 }
