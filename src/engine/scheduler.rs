@@ -1,5 +1,5 @@
-//! [`Scheduler`]: the one thread that computes text. Every step is one llama.cpp batch with tokens of all running sequences; a new
-//! request joins at the next.
+//! [`Scheduler`]: the one thread that computes text. Every step takes tokens of all running sequences; a new request joins at the
+//! next.
 //!
 //! llama.cpp cuts a batch into micro-batches, and computes sequences together only where their numbers follow each other: slots
 //! are therefore given out side by side, and a batch is filled in their order.
@@ -198,7 +198,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// One decode: a token of every sequence that generates, and as much of the prompts as there is room for.
+    /// A token of every sequence that generates, and as much of the prompts as there is room for.
     fn step(&mut self) -> Result<(), String> {
         for slot in &mut self.slots {
             slot.make_room(&mut self.context, self.model.can_shift);
@@ -207,22 +207,32 @@ impl<'a> Scheduler<'a> {
         self.find_cells();
         self.show()?;
         let reading = self.reading();
-        let shares = self.fill_batch(reading)?;
-        if shares.is_empty() {
-            return Ok(());
-        }
         let from = Instant::now();
+        let mut computed = Vec::new();
+        for portions in self.batches(reading)? {
+            let shares = self.fill(portions)?;
+            if !shares.is_empty() && self.decode(&shares)? {
+                computed.extend(shares);
+            }
+        }
+        if !computed.is_empty() {
+            // Where a GPU computes, waiting for the logits is part of it.
+            self.learn(reading, &computed, from.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Has the batch computed, and takes note of it; whether there was room.
+    fn decode(&mut self, shares: &[Share]) -> Result<bool, String> {
         match self.context.decode(&mut self.batch) {
             Ok(()) => {
                 self.status.decoded();
                 shares.iter().for_each(|share| self.advance(share));
-                // Where a GPU computes, waiting for the logits is part of it.
-                self.learn(reading, &shares, from.elapsed());
-                Ok(())
+                Ok(true)
             }
             Err(DecodeError::NoKvCacheSlot) => {
-                self.fail_shares(&shares, "no room in the KV cache");
-                Ok(())
+                self.fail_shares(shares, "no room in the KV cache");
+                Ok(false)
             }
             Err(error) => Err(format!("llama.cpp cannot decode any more: {error}")),
         }

@@ -25,15 +25,27 @@ impl Scheduler<'_> {
         })
     }
 
-    /// Fills the batch with what the next step computes, while so much is being read.
-    pub(super) fn fill_batch(&mut self, reading: Reading) -> Result<Vec<Share>, String> {
-        self.batch.clear();
+    /// What the next step computes while so much is being read: slots and how many of their tokens, batch by batch.
+    pub(super) fn batches(&mut self, reading: Reading) -> Result<Vec<Vec<(usize, usize)>>, String> {
         self.adapt()?;
         let mut portions = self.portions(reading);
         portions.sort_unstable();
         if reading.prompts == 0 {
             self.guess(&portions);
         }
+        if reading.prompts == 0 || self.pool.is_shared() {
+            return Ok(vec![portions]);
+        }
+        // Sequences with cells of their own are computed together as far as they have equally many tokens. In one batch the first
+        // token of each prompt would go with those that generate, and take longer there than with its own.
+        let is_reading = |&(slot, _): &(usize, usize)| self.slots[slot].is_reading();
+        let (prompts, generating) = portions.into_iter().partition(is_reading);
+        Ok(vec![generating, prompts])
+    }
+
+    /// Fills the batch.
+    pub(super) fn fill(&mut self, portions: Vec<(usize, usize)>) -> Result<Vec<Share>, String> {
+        self.batch.clear();
         portions.into_iter().map(|(slot, tokens)| self.put(slot, tokens)).collect()
     }
 

@@ -45,6 +45,9 @@ pub struct PaceSettings {
     /// What a step should take: the longest pause between two tokens of a stream.
     #[serde(with = "crate::units::duration")]
     pub target: std::time::Duration,
+    /// What it may take where that is longer, as a multiple of one in which nothing is read: where a token alone takes long, a
+    /// prompt would hardly be read otherwise. 0: never longer than the target.
+    pub stretch: f64,
     /// Tokens of prompts that a step reads in any case; at most a batch.
     pub least: u32,
     /// A prompt of more tokens than this is not read in every step.
@@ -59,6 +62,7 @@ impl Default for PaceSettings {
     fn default() -> Self {
         Self {
             target: std::time::Duration::from_millis(250),
+            stretch: 7.0,
             least: 16,
             long: 2048,
             slowdown: 2.0,
@@ -72,6 +76,8 @@ impl PaceSettings {
     pub fn fault(&self) -> Option<&'static str> {
         if self.target.is_zero() {
             Some("target must be more than 0")
+        } else if !(0.0..=1000.0).contains(&self.stretch) {
+            Some("stretch must be a number from 0 to 1000")
         } else if self.least == 0 {
             Some("least must be at least 1")
         } else if !(1.0..=1000.0).contains(&self.slowdown) {
