@@ -91,6 +91,11 @@ impl Identity {
         Self(Arc::new(Canonical { hash, key: OnceLock::new(), bytes: bytes.into() }))
     }
 
+    /// A hash that it has in this process only, and that another may have too.
+    pub fn short_key(&self) -> u64 {
+        self.0.hash
+    }
+
     /// The hash that it has everywhere.
     pub fn key(&self) -> Key {
         *self.0.key.get_or_init(|| Key(Sha256::digest(&self.0.bytes).into()))
