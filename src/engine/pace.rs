@@ -1,9 +1,9 @@
 //! [`Pace`]: how many tokens of prompts a step may read while other sequences generate, so that their streams do not stall.
 //!
 //! What streams bear depends on how long it lasts. While a usual prompt is read, no step takes longer than the target, or than a
-//! few steps in which nothing is read, and twice that where many wait for their first token. While a very long one is read, which may take a minute, there are steps between
-//! in which nothing is read, so that on average a step takes a small multiple of what it takes undisturbed: a few large pieces
-//! of a prompt cost much less than many small ones.
+//! few steps in which nothing is read where that is longer, and twice that where many wait for their first token. While a very
+//! long one is read, which may take a minute, there are steps between in which nothing is read, so that on average a step takes a
+//! small multiple of what it takes undisturbed: a few large pieces of a prompt cost much less than many small ones.
 //!
 //! A PID controller in its velocity form, on logarithms: a machine that is ten times faster needs other bounds, not other gains.
 //! (K. J. Åström, T. Hägglund, "Advanced PID Control", 2006, section 3.5.) Pure state; durations are passed in.
